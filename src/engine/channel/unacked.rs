@@ -1,0 +1,305 @@
+//! Deliveries of a channel by delivery tag, and how acks, nacks and rejects settle them (spec §1.8.3.12 and RabbitMQ).
+//!
+//! Tags are consecutive, so the entries stand in a deque and a tag is an index. Settled entries leave from the front.
+
+use std::collections::VecDeque;
+
+use leveret_protocol::DeliveryTag;
+
+use crate::engine::queue::{ConsumerId, QueueId};
+use crate::error::AmqpError;
+
+/// What becomes of a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Acknowledged: gone.
+    Ack,
+    /// Rejected without requeue: dead-lettered or gone.
+    Reject,
+    /// Back to its queue.
+    Requeue,
+}
+
+/// One delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The queue it came from.
+    pub queue: QueueId,
+    /// Its sequence number there.
+    pub seq: u64,
+    /// Who got it; `None` for basic.get.
+    pub consumer: Option<ConsumerId>,
+    /// Lane of the queue.
+    pub lane: u8,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Outstanding,
+    Held(Outcome),
+    Settled,
+}
+
+/// Consecutive messages of one queue and consumer with the same outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settlement {
+    /// The queue.
+    pub queue: QueueId,
+    /// Who had them; `None` for basic.get.
+    pub consumer: Option<ConsumerId>,
+    /// Lane of the queue.
+    pub lane: u8,
+    /// First sequence number.
+    pub first_seq: u64,
+    /// Last sequence number.
+    pub last_seq: u64,
+    /// What becomes of them.
+    pub outcome: Outcome,
+}
+
+/// Collects settlements, joining neighbours.
+#[derive(Debug, Default)]
+pub struct Settlements(Vec<Settlement>);
+
+impl Settlements {
+    /// Adds one delivery.
+    pub fn add(&mut self, entry: &Entry, outcome: Outcome) {
+        if let Some(last) = self.0.last_mut()
+            && last.queue == entry.queue
+            && last.consumer == entry.consumer
+            && last.lane == entry.lane
+            && last.outcome == outcome
+            && last.last_seq + 1 == entry.seq
+        {
+            last.last_seq = entry.seq;
+            return;
+        }
+        self.0.push(Settlement {
+            queue: entry.queue,
+            consumer: entry.consumer,
+            lane: entry.lane,
+            first_seq: entry.seq,
+            last_seq: entry.seq,
+            outcome,
+        });
+    }
+
+    /// Nothing collected.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Takes what was collected, in order.
+    pub fn drain(&mut self) -> std::vec::Drain<'_, Settlement> {
+        self.0.drain(..)
+    }
+}
+
+/// Deliveries by tag.
+#[derive(Debug)]
+pub struct Unacked {
+    first_tag: u64,
+    entries: VecDeque<(Entry, State)>,
+}
+
+impl Default for Unacked {
+    fn default() -> Self {
+        Self { first_tag: 1, entries: VecDeque::new() }
+    }
+}
+
+impl Unacked {
+    /// Adds a delivery that waits for an ack; returns its tag.
+    #[inline]
+    pub fn push(&mut self, entry: Entry) -> DeliveryTag {
+        self.entries.push_back((entry, State::Outstanding));
+        DeliveryTag::new(self.first_tag + self.entries.len() as u64 - 1)
+    }
+
+    /// Counts a delivery that settles itself; returns its tag.
+    #[inline]
+    pub fn push_settled(&mut self, entry: Entry) -> DeliveryTag {
+        if self.entries.is_empty() {
+            self.first_tag += 1;
+            return DeliveryTag::new(self.first_tag - 1);
+        }
+        self.entries.push_back((entry, State::Settled));
+        DeliveryTag::new(self.first_tag + self.entries.len() as u64 - 1)
+    }
+
+    /// Deliveries kept: outstanding, held, or settled behind one that is not.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether none is kept.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    fn index(&self, tag: DeliveryTag) -> Option<usize> {
+        let index = usize::try_from(tag.get().checked_sub(self.first_tag)?).ok()?;
+        self.entries.get(index).filter(|(_, state)| *state == State::Outstanding).map(|_| index)
+    }
+
+    /// The indexes that an ack, nack or reject means; nothing is settled if the tag is not outstanding.
+    fn range(&self, tag: DeliveryTag, multiple: bool) -> Result<std::ops::Range<usize>, AmqpError> {
+        if multiple && tag.get() == 0 {
+            return Ok(0..self.entries.len());
+        }
+        let index = self.index(tag).ok_or(AmqpError::UnknownDeliveryTag(tag))?;
+        Ok(if multiple { 0..index + 1 } else { index..index + 1 })
+    }
+
+    /// Settles deliveries; returns how many of them were a consumer's.
+    #[inline]
+    pub fn settle(
+        &mut self,
+        tag: DeliveryTag,
+        multiple: bool,
+        outcome: Outcome,
+        out: &mut Settlements,
+    ) -> Result<u32, AmqpError> {
+        let mut freed = 0;
+        for index in self.range(tag, multiple)? {
+            let (entry, state) = &mut self.entries[index];
+            if *state == State::Outstanding {
+                *state = State::Settled;
+                freed += u32::from(entry.consumer.is_some());
+                out.add(entry, outcome);
+            }
+        }
+        self.shorten();
+        Ok(freed)
+    }
+
+    /// Holds deliveries for the transaction: they are settled at commit.
+    pub fn hold(&mut self, tag: DeliveryTag, multiple: bool, outcome: Outcome) -> Result<(), AmqpError> {
+        for index in self.range(tag, multiple)? {
+            let (_, state) = &mut self.entries[index];
+            if *state == State::Outstanding {
+                *state = State::Held(outcome);
+            }
+        }
+        Ok(())
+    }
+
+    /// Settles what the transaction held; returns how many deliveries were a consumer's.
+    pub fn commit(&mut self, out: &mut Settlements) -> u32 {
+        let mut freed = 0;
+        for (entry, state) in &mut self.entries {
+            if let State::Held(outcome) = *state {
+                *state = State::Settled;
+                freed += u32::from(entry.consumer.is_some());
+                out.add(entry, outcome);
+            }
+        }
+        self.shorten();
+        freed
+    }
+
+    /// What the transaction held is outstanding again.
+    pub fn roll_back(&mut self) {
+        for (_, state) in &mut self.entries {
+            if matches!(state, State::Held(_)) {
+                *state = State::Outstanding;
+            }
+        }
+    }
+
+    /// basic.recover: everything outstanding goes back; what a transaction holds stays. Returns a count as `settle` does.
+    pub fn recover(&mut self, out: &mut Settlements) -> u32 {
+        self.settle(DeliveryTag::new(0), true, Outcome::Requeue, out).unwrap_or(0)
+    }
+
+    /// The channel ends: everything not settled goes back to its queue, transaction or not.
+    pub fn abandon(&mut self, out: &mut Settlements) {
+        for (entry, state) in self.entries.drain(..) {
+            if state != State::Settled {
+                out.add(&entry, Outcome::Requeue);
+            }
+        }
+    }
+
+    fn shorten(&mut self) {
+        while let Some((_, State::Settled)) = self.entries.front() {
+            self.entries.pop_front();
+            self.first_tag += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(seq: u64) -> Entry {
+        Entry { queue: QueueId::new(1), seq, consumer: Some(ConsumerId::new(0)), lane: 0 }
+    }
+
+    fn tag(number: u64) -> DeliveryTag {
+        DeliveryTag::new(number)
+    }
+
+    fn filled(count: u64) -> Unacked {
+        let mut unacked = Unacked::default();
+        for seq in 0..count {
+            assert_eq!(unacked.push(entry(seq)), tag(seq + 1));
+        }
+        unacked
+    }
+
+    fn ranges(out: &mut Settlements) -> Vec<(u64, u64)> {
+        out.drain().map(|settlement| (settlement.first_seq, settlement.last_seq)).collect()
+    }
+
+    #[test]
+    fn multiple_settles_everything_up_to_the_tag_as_one_run() {
+        let (mut unacked, mut out) = (filled(5), Settlements::default());
+        assert_eq!(unacked.settle(tag(3), true, Outcome::Ack, &mut out), Ok(3));
+        assert_eq!(ranges(&mut out), [(0, 2)]);
+        assert_eq!(
+            unacked.settle(tag(3), true, Outcome::Ack, &mut out),
+            Err(AmqpError::UnknownDeliveryTag(tag(3)))
+        );
+        assert_eq!(unacked.settle(tag(0), true, Outcome::Ack, &mut out), Ok(2));
+        assert_eq!(unacked.settle(tag(0), true, Outcome::Ack, &mut out), Ok(0));
+    }
+
+    #[test]
+    fn an_unknown_tag_settles_nothing() {
+        let (mut unacked, mut out) = (filled(3), Settlements::default());
+        assert_eq!(unacked.settle(tag(2), false, Outcome::Ack, &mut out), Ok(1));
+        for bad in [tag(2), tag(4), tag(0)] {
+            assert!(unacked.settle(bad, false, Outcome::Ack, &mut out).is_err());
+        }
+        assert!(unacked.settle(tag(2), true, Outcome::Ack, &mut out).is_err());
+        assert_eq!(ranges(&mut out), [(1, 1)]);
+    }
+
+    #[test]
+    fn a_transaction_holds_until_commit_or_rollback() {
+        let (mut unacked, mut out) = (filled(3), Settlements::default());
+        unacked.hold(tag(1), false, Outcome::Ack).expect("outstanding");
+        assert!(unacked.hold(tag(1), false, Outcome::Ack).is_err());
+        unacked.roll_back();
+        unacked.hold(tag(2), true, Outcome::Reject).expect("outstanding again");
+        assert_eq!(unacked.recover(&mut out), 1);
+        assert_eq!(ranges(&mut out), [(2, 2)]);
+        assert_eq!(unacked.commit(&mut out), 2);
+        assert_eq!(ranges(&mut out), [(0, 1)]);
+        assert!(unacked.is_empty());
+    }
+
+    #[test]
+    fn tags_go_on_after_deliveries_without_ack() {
+        let mut unacked = Unacked::default();
+        assert_eq!(unacked.push_settled(entry(0)), tag(1));
+        assert_eq!(unacked.push(entry(1)), tag(2));
+        assert_eq!(unacked.push_settled(entry(2)), tag(3));
+        assert_eq!(unacked.push(entry(3)), tag(4));
+        let mut out = Settlements::default();
+        unacked.abandon(&mut out);
+        assert_eq!(ranges(&mut out), [(1, 1), (3, 3)]);
+    }
+}

@@ -1,0 +1,64 @@
+//! Names that the broker makes: server-named queues and consumer tags.
+//!
+//! A name is a prefix and 22 characters of URL-safe base64, as RabbitMQ's are. The octets come from a counter-based
+//! generator (SplitMix64) with a seed of the caller's, so that a simulation can repeat them.
+
+use leveret_protocol::ShortString;
+
+/// Makes names that do not repeat.
+#[derive(Debug)]
+pub struct NameGenerator {
+    state: u64,
+}
+
+const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+const RANDOM_CHARACTERS: usize = 22;
+
+impl NameGenerator {
+    /// A generator; two with the same seed make the same names.
+    pub const fn new(seed: u64) -> Self {
+        Self { state: seed }
+    }
+
+    fn next(&mut self) -> u64 {
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut word = self.state;
+        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        word ^ (word >> 31)
+    }
+
+    fn with_prefix(&mut self, prefix: &str) -> ShortString {
+        let mut name = prefix.to_owned();
+        let mut bits: u128 = (u128::from(self.next()) << 64) | u128::from(self.next());
+        for _ in 0..RANDOM_CHARACTERS {
+            name.push(char::from(ALPHABET[usize::try_from(bits & 63).expect("below 64")]));
+            bits >>= 6;
+        }
+        ShortString::truncated(&name)
+    }
+
+    /// A name for a queue that was declared without one: `amq.gen-…`.
+    pub fn queue(&mut self) -> ShortString {
+        self.with_prefix("amq.gen-")
+    }
+
+    /// A tag for a consumer that came without one: `amq.ctag-…`.
+    pub fn consumer_tag(&mut self) -> ShortString {
+        self.with_prefix("amq.ctag-")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_have_rabbitmqs_shape_and_differ() {
+        let mut names = NameGenerator::new(7);
+        let first = names.queue();
+        assert_eq!(first.len(), "amq.gen-".len() + RANDOM_CHARACTERS);
+        assert_ne!(first, names.queue());
+        assert_eq!(NameGenerator::new(7).queue(), first);
+    }
+}

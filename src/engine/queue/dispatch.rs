@@ -1,0 +1,418 @@
+//! Who gets the next message: consumers, their prefetch limits and the rotation among them.
+//!
+//! A consumer is *eligible* while it may take a message now: its prefetch limit is not used up, its channel's limit is not,
+//! and its connection still takes octets. Eligible consumers stand in one line for each priority; the highest priority
+//! that has anybody goes first, and within it everybody gets one message in turn. A consumer that may not take leaves the
+//! line and joins its end again when it may.
+//!
+//! Not here: which message is next (`lane`), what a connection does with it.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+
+use leveret_protocol::{ChannelId, ShortString};
+
+/// A consumer's number, unique in its queue for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConsumerId(u32);
+
+impl ConsumerId {
+    /// For tests and for keys built from parts.
+    pub const fn new(number: u32) -> Self {
+        Self(number)
+    }
+}
+
+/// The prefetch limit that all consumers of a channel share (`basic.qos` with `global`).
+#[derive(Debug, Default)]
+pub struct ChannelLimit {
+    limit: AtomicU32,
+    unacked: AtomicU32,
+}
+
+impl ChannelLimit {
+    /// Sets the limit; 0 lifts it.
+    pub fn set(&self, limit: u32) {
+        self.limit.store(limit, Ordering::Release);
+    }
+
+    /// Whether there is a limit at all.
+    pub fn is_set(&self) -> bool {
+        self.limit.load(Ordering::Acquire) != 0
+    }
+
+    /// Deliveries that still fit; `u32::MAX` without a limit.
+    fn room(&self) -> u32 {
+        match self.limit.load(Ordering::Acquire) {
+            0 => u32::MAX,
+            limit => limit.saturating_sub(self.unacked.load(Ordering::Acquire)),
+        }
+    }
+
+    /// Counts deliveries that wait for an ack. Two queues may overshoot the limit together: the claim is re-checked.
+    fn claim(&self, wanted: u32) -> u32 {
+        if !self.is_set() {
+            self.unacked.fetch_add(wanted, Ordering::AcqRel);
+            return wanted;
+        }
+        let mut granted = 0;
+        let claimed = self.unacked.fetch_update(Ordering::AcqRel, Ordering::Acquire, |unacked| {
+            granted = wanted.min(self.limit.load(Ordering::Acquire).saturating_sub(unacked));
+            Some(unacked + granted)
+        });
+        debug_assert!(claimed.is_ok(), "the closure always answers");
+        granted
+    }
+
+    /// Gives back deliveries that were settled.
+    pub fn release(&self, count: u32) {
+        let released = self
+            .unacked
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |unacked| Some(unacked.saturating_sub(count)));
+        debug_assert!(released.is_ok(), "the closure always answers");
+    }
+}
+
+/// How much a connection still takes: deliveries queued for its socket, in octets.
+#[derive(Debug)]
+pub struct Window {
+    queued_bytes: AtomicUsize,
+    limit_bytes: usize,
+}
+
+impl Window {
+    /// A window of this many octets.
+    pub const fn new(limit_bytes: usize) -> Self {
+        Self { queued_bytes: AtomicUsize::new(0), limit_bytes }
+    }
+
+    /// Whether another delivery may be queued.
+    pub fn has_room(&self) -> bool {
+        self.queued_bytes.load(Ordering::Acquire) < self.limit_bytes
+    }
+
+    /// Counts octets queued.
+    pub fn add(&self, bytes: usize) {
+        self.queued_bytes.fetch_add(bytes, Ordering::AcqRel);
+    }
+
+    /// Counts octets taken out; true when that made room again.
+    pub fn remove(&self, bytes: usize) -> bool {
+        let before = self.queued_bytes.fetch_sub(bytes, Ordering::AcqRel);
+        before >= self.limit_bytes && before - bytes < self.limit_bytes
+    }
+}
+
+/// What a consumer asks for when it subscribes.
+#[derive(Clone, Debug)]
+pub struct ConsumerSpec {
+    /// Its tag.
+    pub tag: ShortString,
+    /// The channel it belongs to.
+    pub channel: ChannelId,
+    /// Deliveries settle themselves.
+    pub no_ack: bool,
+    /// Nobody else may consume.
+    pub exclusive: bool,
+    /// Unacked deliveries at most; 0 for no limit.
+    pub prefetch: u32,
+    /// `x-priority`.
+    pub priority: i64,
+    /// The limit it shares with its channel.
+    pub channel_limit: Arc<ChannelLimit>,
+    /// How much its connection still takes.
+    pub window: Arc<Window>,
+}
+
+#[derive(Debug)]
+struct Consumer {
+    spec: ConsumerSpec,
+    unacked: u32,
+    in_line: bool,
+}
+
+impl Consumer {
+    /// Messages that it may take now.
+    fn room(&self) -> u32 {
+        if !self.spec.window.has_room() {
+            return 0;
+        }
+        let channel_room = self.spec.channel_limit.room();
+        if self.spec.no_ack {
+            return if channel_room == 0 { 0 } else { u32::MAX };
+        }
+        let own_room = if self.spec.prefetch == 0 { u32::MAX } else { self.spec.prefetch.saturating_sub(self.unacked) };
+        own_room.min(channel_room)
+    }
+}
+
+/// A consumer's turn: who, and how many messages in a row it may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Turn {
+    /// Whose turn it is.
+    pub consumer: ConsumerId,
+    /// How many.
+    pub max: u32,
+    /// Deliveries settle themselves.
+    pub no_ack: bool,
+}
+
+/// The consumers of a queue.
+#[derive(Debug, Default)]
+pub struct Consumers {
+    all: HashMap<ConsumerId, Consumer>,
+    /// Eligible consumers by priority, highest first.
+    lines: BTreeMap<Reverse<i64>, VecDeque<ConsumerId>>,
+    /// With a single active consumer: everybody in order of subscription, the active one first.
+    single_active: Option<VecDeque<ConsumerId>>,
+    next_id: u32,
+    exclusive: bool,
+}
+
+/// Most messages handed to one consumer before the next look at its window.
+const RUN_MAX: u32 = 1024;
+
+impl Consumers {
+    /// No consumers yet; `single_active` for `x-single-active-consumer`.
+    pub fn new(single_active: bool) -> Self {
+        Self { single_active: single_active.then(VecDeque::new), ..Self::default() }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// Whether a new consumer would be refused: somebody is exclusive, or it wants to be and is not alone.
+    pub fn refuses(&self, exclusive: bool) -> bool {
+        self.exclusive || (exclusive && (!self.all.is_empty() || self.single_active.is_some()))
+    }
+
+    /// Adds a consumer at the end of its line.
+    pub fn add(&mut self, spec: ConsumerSpec) -> ConsumerId {
+        let id = ConsumerId(self.next_id);
+        self.next_id += 1;
+        self.exclusive = spec.exclusive;
+        self.all.insert(id, Consumer { spec, unacked: 0, in_line: false });
+        if let Some(order) = &mut self.single_active {
+            order.push_back(id);
+        }
+        self.resume(id);
+        id
+    }
+
+    /// Removes a consumer; what it has unacked stays unacked.
+    pub fn remove(&mut self, id: ConsumerId) -> bool {
+        let Some(consumer) = self.all.remove(&id) else { return false };
+        self.exclusive = false;
+        if consumer.in_line {
+            self.leave_line(id, consumer.spec.priority);
+        }
+        let mut next_active = None;
+        if let Some(order) = &mut self.single_active {
+            let was_active = order.front() == Some(&id);
+            order.retain(|other| *other != id);
+            if was_active {
+                let best = (0..order.len())
+                    .max_by_key(|at| (self.all[&order[*at]].spec.priority, Reverse(*at)));
+                if let Some(active) = best.and_then(|at| order.remove(at)) {
+                    order.push_front(active);
+                    next_active = Some(active);
+                }
+            }
+        }
+        if let Some(active) = next_active {
+            self.resume(active);
+        }
+        true
+    }
+
+    /// Every consumer, in order of subscription.
+    pub fn ids(&self) -> Vec<ConsumerId> {
+        let mut ids: Vec<_> = self.all.keys().copied().collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// What a consumer asked for when it subscribed.
+    pub fn spec(&self, id: ConsumerId) -> Option<&ConsumerSpec> {
+        self.all.get(&id).map(|consumer| &consumer.spec)
+    }
+
+    /// Whose turn it is, and for how many messages.
+    pub fn next(&mut self) -> Option<Turn> {
+        loop {
+            let mut line = self.lines.first_entry()?;
+            let Some(&id) = line.get().front() else {
+                line.remove();
+                continue;
+            };
+            let alone = line.get().len() == 1;
+            let consumer = self.all.get_mut(&id).expect("a consumer in line exists");
+            let room = consumer.room();
+            if room == 0 {
+                consumer.in_line = false;
+                line.get_mut().pop_front();
+                continue;
+            }
+            let wanted = if alone { room.min(RUN_MAX) } else { 1 };
+            return Some(Turn { consumer: id, max: wanted, no_ack: consumer.spec.no_ack });
+        }
+    }
+
+    /// Claims up to `count` deliveries for the consumer whose turn it is; returns how many it may have.
+    pub fn claim(&mut self, id: ConsumerId, count: u32) -> u32 {
+        let consumer = self.all.get_mut(&id).expect("a consumer whose turn it is exists");
+        if consumer.spec.no_ack {
+            return count;
+        }
+        let granted = consumer.spec.channel_limit.claim(count);
+        consumer.unacked += granted;
+        granted
+    }
+
+    /// Gives back claims that found no message.
+    pub fn unclaim(&mut self, id: ConsumerId, count: u32) {
+        let consumer = self.all.get_mut(&id).expect("a consumer whose turn it is exists");
+        if !consumer.spec.no_ack && count > 0 {
+            consumer.unacked -= count;
+            consumer.spec.channel_limit.release(count);
+        }
+    }
+
+    /// The consumer got its message: the next in its line has the next turn.
+    pub fn rotate(&mut self, id: ConsumerId) {
+        let Some(consumer) = self.all.get(&id) else { return };
+        if let Some(line) = self.lines.get_mut(&Reverse(consumer.spec.priority)) {
+            if line.len() > 1 && line.front() == Some(&id) {
+                line.rotate_left(1);
+            }
+        }
+    }
+
+    /// Deliveries of this consumer were settled.
+    pub fn settled(&mut self, id: ConsumerId, count: u32) {
+        if let Some(consumer) = self.all.get_mut(&id) {
+            consumer.unacked = consumer.unacked.saturating_sub(count);
+            self.resume(id);
+        }
+    }
+
+    /// Lets a consumer join its line again if it may take messages now.
+    pub fn resume(&mut self, id: ConsumerId) {
+        if self.single_active.as_ref().is_some_and(|order| order.front() != Some(&id)) {
+            return;
+        }
+        let Some(consumer) = self.all.get_mut(&id) else { return };
+        if !consumer.in_line && consumer.room() > 0 {
+            consumer.in_line = true;
+            self.lines.entry(Reverse(consumer.spec.priority)).or_default().push_back(id);
+        }
+    }
+
+    /// The consumers that wait for their connection or their channel, not for messages.
+    pub fn resume_all(&mut self) {
+        for id in self.ids() {
+            self.resume(id);
+        }
+    }
+
+    fn leave_line(&mut self, id: ConsumerId, priority: i64) {
+        if let Some(line) = self.lines.get_mut(&Reverse(priority)) {
+            line.retain(|other| *other != id);
+            if line.is_empty() {
+                self.lines.remove(&Reverse(priority));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(prefetch: u32, priority: i64) -> ConsumerSpec {
+        ConsumerSpec {
+            tag: ShortString::from_static("c"),
+            channel: ChannelId::new(1),
+            no_ack: false,
+            exclusive: false,
+            prefetch,
+            priority,
+            channel_limit: Arc::default(),
+            window: Arc::new(Window::new(1 << 20)),
+        }
+    }
+
+    fn deliver(consumers: &mut Consumers) -> Option<ConsumerId> {
+        let turn = consumers.next()?;
+        assert_eq!(consumers.claim(turn.consumer, 1), 1);
+        consumers.rotate(turn.consumer);
+        Some(turn.consumer)
+    }
+
+    #[test]
+    fn equal_consumers_take_turns() {
+        let mut consumers = Consumers::new(false);
+        let [a, b, c] = [(); 3].map(|()| consumers.add(spec(0, 0)));
+        let order: Vec<_> = (0..7).filter_map(|_| deliver(&mut consumers)).collect();
+        assert_eq!(order, [a, b, c, a, b, c, a]);
+    }
+
+    #[test]
+    fn the_highest_priority_takes_all_until_it_is_full() {
+        let mut consumers = Consumers::new(false);
+        let low = consumers.add(spec(1, 0));
+        let high = consumers.add(spec(2, 10));
+        let order: Vec<_> = (0..4).filter_map(|_| deliver(&mut consumers)).collect();
+        assert_eq!(order, [high, high, low]);
+        consumers.settled(high, 1);
+        assert_eq!(deliver(&mut consumers), Some(high));
+    }
+
+    #[test]
+    fn a_channel_limit_is_shared() {
+        let mut consumers = Consumers::new(false);
+        let limit = Arc::new(ChannelLimit::default());
+        limit.set(3);
+        let ids = [(); 2].map(|()| consumers.add(ConsumerSpec { channel_limit: limit.clone(), ..spec(0, 0) }));
+        let got = std::iter::from_fn(|| deliver(&mut consumers)).count();
+        assert_eq!(got, 3);
+        limit.release(1);
+        consumers.settled(ids[0], 1);
+        assert!(deliver(&mut consumers).is_some());
+        assert_eq!(deliver(&mut consumers), None);
+    }
+
+    #[test]
+    fn only_the_single_active_consumer_gets_messages() {
+        let mut consumers = Consumers::new(true);
+        let first = consumers.add(spec(0, 0));
+        let second = consumers.add(spec(0, 0));
+        let third = consumers.add(spec(0, 5));
+        assert_eq!((deliver(&mut consumers), deliver(&mut consumers)), (Some(first), Some(first)));
+        consumers.remove(first);
+        assert_eq!(deliver(&mut consumers), Some(third));
+        consumers.remove(third);
+        assert_eq!(deliver(&mut consumers), Some(second));
+    }
+
+    #[test]
+    fn a_full_window_parks_a_consumer_until_it_is_resumed() {
+        let mut consumers = Consumers::new(false);
+        let window = Arc::new(Window::new(100));
+        let id = consumers.add(ConsumerSpec { window: window.clone(), ..spec(0, 0) });
+        window.add(100);
+        assert_eq!(deliver(&mut consumers), None);
+        assert!(window.remove(1));
+        consumers.resume(id);
+        assert_eq!(deliver(&mut consumers), Some(id));
+    }
+}

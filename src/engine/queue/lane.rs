@@ -1,0 +1,692 @@
+//! A lane: the messages of one queue (of one priority) in the order of their sequence numbers.
+//!
+//! A lane is a run of segments. A segment is a stretch of consecutive sequence numbers whose messages stand side by side in
+//! one arena, or on disk. Handing out and settling work on whole runs of a segment, so what a queue does for a thousand
+//! messages costs little more than what it does for one.
+//!
+//! ```text
+//!            settled │ unacked │ ready, delivered before (returned) │      never delivered        │
+//!  segments  [gone]    [resident …………………………………………………………………………] [spilled ……………………] [resident]
+//!                                                       cursor ───────┘                      next_seq ─┘
+//! ```
+//!
+//! Invariants: segments ascend and do not overlap; a message below the cursor is settled, unacked or in `returned`; a
+//! message at or above it is settled (expired, purged) or ready. A spilled segment lies wholly at or above the cursor and
+//! has no settled message. Every message is in exactly one of ready, unacked, settled.
+//! Not here: consumers (`dispatch`), expiry (`expiry`), the store.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use super::RecoveredLane;
+use super::marks::Marks;
+use crate::engine::message::{Arena, Message};
+
+/// A run of consecutive messages of one segment, handed out together.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// Where the messages are.
+    pub arena: Arc<Arena>,
+    /// Index of the first one in the arena.
+    pub index: u32,
+    /// How many.
+    pub count: u32,
+    /// Lane of the queue (its priority; 0 without priorities).
+    pub lane: u8,
+    /// Sequence number of the first one.
+    pub first_seq: u64,
+    /// All of them were delivered before.
+    pub redelivered: bool,
+    /// Sum of the body sizes in octets.
+    pub body_bytes: u64,
+}
+
+impl Run {
+    /// Octets that the run keeps in a connection's outbox: bodies, and about what stands around them.
+    pub fn size_bytes(&self) -> usize {
+        usize::try_from(self.body_bytes).unwrap_or(usize::MAX).saturating_add(self.count as usize * 64)
+    }
+
+    /// The run's messages with their sequence numbers.
+    pub fn messages(&self) -> impl Iterator<Item = (u64, Message<'_>)> {
+        (0..self.count).map(|nth| (self.first_seq + u64::from(nth), self.arena.message(self.index + nth)))
+    }
+}
+
+/// Sequence numbers that left the lane, for the store and for the queue's counters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settled {
+    /// First sequence number.
+    pub first_seq: u64,
+    /// Last sequence number; numbers between that were settled before count no more.
+    pub last_seq: u64,
+    /// Messages that left now.
+    pub count: u64,
+    /// Octets of their bodies.
+    pub body_bytes: u64,
+    /// They are (or are about to be) on disk.
+    pub durable: bool,
+}
+
+/// What [`Lane::take`] found.
+#[derive(Debug)]
+pub enum Take {
+    /// The next ready messages, now unacked.
+    Run(Run),
+    /// The next ready message is on disk: bring it back from this sequence number on.
+    Load(u64),
+    /// Nothing is ready.
+    Empty,
+}
+
+/// Messages read back from disk: consecutive sequence numbers that stand side by side in an arena.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// First sequence number.
+    pub first_seq: u64,
+    /// Where they are.
+    pub arena: Arc<Arena>,
+    /// Index of the first one in the arena.
+    pub index: u32,
+    /// How many.
+    pub count: u32,
+}
+
+#[derive(Debug)]
+enum Place {
+    Resident { arena: Arc<Arena>, index: u32 },
+    Spilled,
+}
+
+#[derive(Debug)]
+struct Segment {
+    first_seq: u64,
+    /// A spilled segment may hold fewer messages than it covers numbers: see `live`.
+    marks: Marks,
+    /// Messages of a spilled segment.
+    spilled: u64,
+    body_bytes: u64,
+    durable: bool,
+    place: Place,
+}
+
+impl Segment {
+    fn end_seq(&self) -> u64 {
+        self.first_seq + self.marks.span()
+    }
+
+    /// Messages not settled.
+    fn live(&self) -> u64 {
+        match self.place {
+            Place::Resident { .. } => self.marks.live(),
+            Place::Spilled => self.spilled,
+        }
+    }
+
+    /// Marks positions `from..=to` settled; returns how many were not before.
+    fn settle(&mut self, from: u64, to: u64) -> u64 {
+        match self.place {
+            Place::Resident { .. } => self.marks.settle(from, to),
+            // Only purge reaches a spilled segment, and always the whole of it.
+            Place::Spilled => std::mem::take(&mut self.spilled),
+        }
+    }
+
+    /// Octets of the unsettled bodies at positions `from..=to`.
+    fn live_body_bytes(&self, from: u64, to: u64) -> u64 {
+        match &self.place {
+            Place::Spilled => self.body_bytes,
+            Place::Resident { .. } if from == 0 && to + 1 == self.marks.span() && self.marks.live() == to + 1 => {
+                self.body_bytes
+            }
+            Place::Resident { arena, index } => (from..=to)
+                .filter(|position| !self.marks.is_settled(*position))
+                .map(|position| arena.message(index + narrow(position)).body_len() as u64)
+                .sum(),
+        }
+    }
+
+    fn resident_bytes(&self) -> usize {
+        match &self.place {
+            Place::Resident { arena, .. } => arena.size_bytes(),
+            Place::Spilled => 0,
+        }
+    }
+}
+
+/// Positions of resident segments index an arena, whose length fits.
+fn narrow(position: u64) -> u32 {
+    u32::try_from(position).expect("an arena has at most u32::MAX messages")
+}
+
+/// The messages of one queue and priority.
+#[derive(Debug, Default)]
+pub struct Lane {
+    number: u8,
+    segments: VecDeque<Segment>,
+    next_seq: u64,
+    cursor: u64,
+    returned: BTreeSet<u64>,
+    /// Messages below this number were delivered before a restart, as far as the broker knows.
+    redelivered_below: u64,
+    ready: u64,
+    ready_body_bytes: u64,
+    unacked: u64,
+    resident_bytes: usize,
+}
+
+impl Lane {
+    /// An empty lane with this number.
+    pub fn new(number: u8) -> Self {
+        Self { number, ..Self::default() }
+    }
+
+    /// Its number: the priority of its messages.
+    pub fn number(&self) -> u8 {
+        self.number
+    }
+
+    /// A lane found at start: `count` messages somewhere in `head_seq..next_seq`, all on disk.
+    pub fn recovered(found: &RecoveredLane) -> Self {
+        let RecoveredLane { lane: number, head_seq, next_seq, count, body_bytes, redelivered_below } = *found;
+        let mut lane = Self { number, next_seq, cursor: head_seq, redelivered_below, ..Self::default() };
+        if count > 0 {
+            lane.segments.push_back(Segment {
+                first_seq: head_seq,
+                marks: Marks::new(next_seq - head_seq),
+                spilled: count,
+                body_bytes,
+                durable: true,
+                place: Place::Spilled,
+            });
+            lane.ready = count;
+            lane.ready_body_bytes = body_bytes;
+        }
+        lane
+    }
+
+    /// Messages that wait.
+    pub fn ready(&self) -> u64 {
+        self.ready
+    }
+
+    /// Octets of the bodies that wait.
+    pub fn ready_body_bytes(&self) -> u64 {
+        self.ready_body_bytes
+    }
+
+    /// Messages delivered and not settled.
+    pub fn unacked(&self) -> u64 {
+        self.unacked
+    }
+
+    /// Octets of memory that the lane's messages hold.
+    pub fn resident_bytes(&self) -> usize {
+        self.resident_bytes
+    }
+
+    /// The number that the next message gets.
+    pub fn next_seq(&self) -> u64 {
+        self.next_seq
+    }
+
+    /// The first number that was never delivered.
+    pub fn cursor(&self) -> u64 {
+        self.cursor
+    }
+
+    /// The oldest number that is not settled.
+    pub fn head_seq(&self) -> u64 {
+        self.segments.front().map_or(self.next_seq, |segment| segment.first_seq + segment.marks.prefix())
+    }
+
+    /// Appends `count` messages of `arena` from `index` on; returns the first one's number.
+    pub fn push(&mut self, arena: Arc<Arena>, index: u32, count: u32, body_bytes: u64, durable: bool) -> u64 {
+        let first_seq = self.next_seq;
+        let span = u64::from(count);
+        self.next_seq += span;
+        self.ready += span;
+        self.ready_body_bytes += body_bytes;
+        self.resident_bytes += arena.size_bytes();
+        self.segments.push_back(Segment {
+            first_seq,
+            marks: Marks::new(span),
+            spilled: 0,
+            body_bytes,
+            durable,
+            place: Place::Resident { arena, index },
+        });
+        first_seq
+    }
+
+    /// Takes the next ready messages, at most `max` of them and not many more than `max_bytes` of bodies: they become
+    /// unacked. At least one, if one is ready and in memory.
+    pub fn take(&mut self, max: u32, max_bytes: u64) -> Take {
+        if let Some(&seq) = self.returned.first() {
+            let at = self.find(seq).expect("a returned message is in a segment");
+            let Place::Resident { arena, index } = &self.segments[at].place else { return Take::Load(seq) };
+            let index = index + narrow(seq - self.segments[at].first_seq);
+            let arena = arena.clone();
+            self.returned.pop_first();
+            let body_bytes = arena.message(index).body_len() as u64;
+            self.note_taken(1, body_bytes);
+            return Take::Run(Run {
+                arena,
+                index,
+                count: 1,
+                lane: self.number,
+                first_seq: seq,
+                redelivered: true,
+                body_bytes,
+            });
+        }
+        let Some((at, position)) = self.at_cursor() else { return Take::Empty };
+        let segment = &self.segments[at];
+        let Place::Resident { arena, index } = &segment.place else { return Take::Load(segment.first_seq + position) };
+        let mut limit = (segment.marks.span() - position).min(u64::from(max));
+        let first_seq = segment.first_seq + position;
+        let redelivered = first_seq < self.redelivered_below;
+        if redelivered {
+            limit = limit.min(self.redelivered_below - first_seq);
+        }
+        let (count, body_bytes) = if limit == segment.marks.live() && limit == segment.marks.span() && segment.body_bytes <= max_bytes {
+            (limit, segment.body_bytes)
+        } else {
+            let (mut count, mut body_bytes) = (0, 0);
+            while count < limit && body_bytes < max_bytes && !segment.marks.is_settled(position + count) {
+                body_bytes += arena.message(index + narrow(position + count)).body_len() as u64;
+                count += 1;
+            }
+            (count, body_bytes)
+        };
+        let run = Run {
+            arena: arena.clone(),
+            index: index + narrow(position),
+            count: narrow(count),
+            lane: self.number,
+            first_seq,
+            redelivered,
+            body_bytes,
+        };
+        self.cursor = first_seq + count;
+        self.note_taken(count, body_bytes);
+        Take::Run(run)
+    }
+
+    fn note_taken(&mut self, count: u64, body_bytes: u64) {
+        self.ready -= count;
+        self.ready_body_bytes -= body_bytes;
+        self.unacked += count;
+    }
+
+    /// The oldest ready message, if it is in memory.
+    pub fn peek(&self) -> Option<(u64, Message<'_>)> {
+        let (at, position) = match self.returned.first() {
+            Some(&seq) => {
+                let at = self.find(seq)?;
+                (at, seq - self.segments[at].first_seq)
+            }
+            None => self.at_cursor()?,
+        };
+        let segment = &self.segments[at];
+        match &segment.place {
+            Place::Resident { arena, index } => {
+                Some((segment.first_seq + position, arena.message(index + narrow(position))))
+            }
+            Place::Spilled => None,
+        }
+    }
+
+    /// Segment and position of the first unsettled message at or above the cursor.
+    fn at_cursor(&self) -> Option<(usize, u64)> {
+        let mut at = self.segments.partition_point(|segment| segment.end_seq() <= self.cursor);
+        while let Some(segment) = self.segments.get(at) {
+            if let Some(position) = segment.marks.next_live(self.cursor.saturating_sub(segment.first_seq)) {
+                return Some((at, position));
+            }
+            at += 1;
+        }
+        None
+    }
+
+    fn find(&self, seq: u64) -> Option<usize> {
+        let at = self.segments.partition_point(|segment| segment.end_seq() <= seq);
+        self.segments.get(at).filter(|segment| segment.first_seq <= seq).map(|_| at)
+    }
+
+    /// Settles the unacked messages `first_seq..=last_seq`; tells what left, a part a segment.
+    pub fn settle_unacked(&mut self, first_seq: u64, last_seq: u64, out: &mut Vec<Settled>) {
+        let before = out.len();
+        self.settle(first_seq, last_seq, out);
+        for settled in &out[before..] {
+            self.unacked -= settled.count;
+        }
+    }
+
+    /// Settles one ready message (it expired or was dropped); `None` if it is not ready or not in memory.
+    pub fn settle_ready(&mut self, seq: u64, out: &mut Vec<Settled>) -> Option<Run> {
+        if seq < self.cursor && !self.returned.contains(&seq) {
+            return None;
+        }
+        let segment = &self.segments[self.find(seq)?];
+        let position = seq - segment.first_seq;
+        if segment.marks.is_settled(position) {
+            return None;
+        }
+        let run = self.single(seq)?;
+        self.returned.remove(&seq);
+        let before = out.len();
+        self.settle(seq, seq, out);
+        for settled in &out[before..] {
+            self.ready -= settled.count;
+            self.ready_body_bytes -= settled.body_bytes;
+        }
+        Some(run)
+    }
+
+    fn settle(&mut self, first_seq: u64, last_seq: u64, out: &mut Vec<Settled>) {
+        let start = self.segments.partition_point(|segment| segment.end_seq() <= first_seq);
+        let mut emptied = 0;
+        let mut at = start;
+        while let Some(segment) = self.segments.get_mut(at) {
+            if segment.first_seq > last_seq {
+                break;
+            }
+            let from = first_seq.saturating_sub(segment.first_seq);
+            let to = (last_seq - segment.first_seq).min(segment.marks.span() - 1);
+            let body_bytes = segment.live_body_bytes(from, to);
+            let count = segment.settle(from, to);
+            if count > 0 {
+                out.push(Settled {
+                    first_seq: segment.first_seq + from,
+                    last_seq: segment.first_seq + to,
+                    count,
+                    body_bytes,
+                    durable: segment.durable,
+                });
+            }
+            if segment.live() == 0 {
+                emptied += 1;
+                self.resident_bytes -= segment.resident_bytes();
+                if at == 0 {
+                    self.segments.pop_front();
+                    continue;
+                }
+                // Positions in the middle are rare: one segment is moved for each.
+                self.segments.remove(at);
+                continue;
+            }
+            at += 1;
+        }
+        if emptied > 0 && self.segments.is_empty() {
+            self.segments.shrink_to(64);
+        }
+    }
+
+    /// Puts unacked messages back to their place; they will be delivered again. Returns how many there were.
+    pub fn requeue(&mut self, first_seq: u64, last_seq: u64) -> u64 {
+        let mut count = 0;
+        let mut body_bytes = 0;
+        for seq in first_seq..=last_seq {
+            let Some(at) = self.find(seq) else { continue };
+            let segment = &self.segments[at];
+            let position = seq - segment.first_seq;
+            if seq >= self.cursor || segment.marks.is_settled(position) || !self.returned.insert(seq) {
+                continue;
+            }
+            count += 1;
+            body_bytes += segment.live_body_bytes(position, position);
+        }
+        self.unacked -= count;
+        self.ready += count;
+        self.ready_body_bytes += body_bytes;
+        count
+    }
+
+    /// The one message with this number if it is in memory and not settled.
+    pub fn single(&self, seq: u64) -> Option<Run> {
+        let segment = &self.segments[self.find(seq)?];
+        let position = seq - segment.first_seq;
+        match &segment.place {
+            Place::Resident { arena, index } if !segment.marks.is_settled(position) => {
+                let index = index + narrow(position);
+                let body_bytes = arena.message(index).body_len() as u64;
+                let arena = arena.clone();
+                let lane = self.number;
+                Some(Run { arena, index, count: 1, lane, first_seq: seq, redelivered: false, body_bytes })
+            }
+            Place::Resident { .. } | Place::Spilled => None,
+        }
+    }
+
+    /// Where the first spilled message stands, if fewer than `ahead_bytes` are in memory between the cursor and it.
+    pub fn spilled_ahead(&self, ahead_bytes: usize) -> Option<u64> {
+        let mut resident = 0;
+        let start = self.segments.partition_point(|segment| segment.end_seq() <= self.cursor);
+        for segment in self.segments.range(start..) {
+            if matches!(segment.place, Place::Spilled) {
+                return Some(segment.first_seq);
+            }
+            resident += segment.resident_bytes();
+            if resident >= ahead_bytes {
+                return None;
+            }
+        }
+        None
+    }
+
+    /// Whether the message with this number waits (and is not settled or unacked).
+    pub fn is_ready(&self, seq: u64) -> bool {
+        (seq >= self.cursor || self.returned.contains(&seq))
+            && self
+                .find(seq)
+                .is_some_and(|at| !self.segments[at].marks.is_settled(seq - self.segments[at].first_seq))
+    }
+
+    /// Drops every ready message; unacked ones stay. Returns how many left.
+    pub fn purge(&mut self, out: &mut Vec<Settled>) -> u64 {
+        let purged = self.ready;
+        let returned = std::mem::take(&mut self.returned);
+        for seq in returned {
+            self.settle(seq, seq, out);
+        }
+        if self.next_seq > self.cursor {
+            let (cursor, last) = (self.cursor, self.next_seq - 1);
+            self.settle(cursor, last, out);
+        }
+        self.cursor = self.next_seq;
+        self.ready = 0;
+        self.ready_body_bytes = 0;
+        purged
+    }
+
+    /// Forgets the bodies of stored messages that will not be needed soon: all but the next `window_bytes`.
+    ///
+    /// `is_stored` says of a ticket whether the store has it on disk. Neighbours that were spilled become one segment, so
+    /// what lies between the head and the tail of a deep queue costs no memory.
+    pub fn spill(&mut self, window_bytes: usize, is_stored: impl Fn(u64) -> bool) {
+        let mut window = 0;
+        let mut kept: VecDeque<Segment> = VecDeque::with_capacity(self.segments.len().min(1024));
+        for mut segment in self.segments.drain(..) {
+            if let Place::Resident { arena, .. } = &segment.place {
+                let untouched = segment.first_seq >= self.cursor && segment.marks.live() == segment.marks.span();
+                if untouched && window >= window_bytes && segment.durable && is_stored(arena.ticket()) {
+                    self.resident_bytes -= segment.resident_bytes();
+                    segment.spilled = segment.marks.live();
+                    segment.place = Place::Spilled;
+                } else if segment.first_seq >= self.cursor {
+                    window += segment.resident_bytes();
+                }
+            }
+            match (kept.back_mut(), &segment.place) {
+                (Some(last), Place::Spilled) if matches!(last.place, Place::Spilled) => {
+                    last.marks = Marks::new(segment.end_seq() - last.first_seq);
+                    last.spilled += segment.spilled;
+                    last.body_bytes += segment.body_bytes;
+                }
+                _ => kept.push_back(segment),
+            }
+        }
+        self.segments = kept;
+    }
+
+    /// Takes messages read back from disk: all that the store has of this lane from `from_seq` on, up to `complete_to`.
+    ///
+    /// What a spilled segment promised up to `complete_to` and the store did not have is gone; returns how many.
+    pub fn load(&mut self, from_seq: u64, complete_to: u64, loaded: Vec<Loaded>) -> u64 {
+        let Some(at) = self.find(from_seq) else { return 0 };
+        if !matches!(self.segments[at].place, Place::Spilled) {
+            return 0;
+        }
+        let mut rest = self.segments.remove(at).expect("found above");
+        let end = rest.end_seq().min(complete_to.saturating_add(1));
+        let mut insert_at = at;
+        for part in loaded {
+            if part.first_seq >= end || part.first_seq < rest.first_seq || rest.spilled == 0 {
+                continue;
+            }
+            let span = u64::from(part.count).min(end - part.first_seq).min(rest.spilled);
+            let mut segment = Segment {
+                first_seq: part.first_seq,
+                marks: Marks::new(span),
+                spilled: 0,
+                body_bytes: 0,
+                durable: true,
+                place: Place::Resident { arena: part.arena, index: part.index },
+            };
+            if let Place::Resident { arena, index } = &segment.place {
+                segment.body_bytes =
+                    (0..span).map(|nth| arena.message(index + narrow(nth)).body_len() as u64).sum::<u64>();
+            }
+            self.resident_bytes += segment.resident_bytes();
+            rest.spilled -= span;
+            rest.body_bytes = rest.body_bytes.saturating_sub(segment.body_bytes);
+            self.segments.insert(insert_at, segment);
+            insert_at += 1;
+        }
+        let covered = end >= rest.end_seq();
+        if covered || rest.spilled == 0 {
+            let lost = rest.spilled;
+            self.ready -= lost;
+            self.ready_body_bytes = self.ready_body_bytes.saturating_sub(if lost > 0 { rest.body_bytes } else { 0 });
+            return lost;
+        }
+        rest.marks = Marks::new(rest.end_seq() - end);
+        rest.first_seq = end;
+        self.segments.insert(insert_at, rest);
+        0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::message::{ArenaBuilder, Body, MessageParts, Timestamp};
+
+    fn arena(count: u32) -> Arc<Arena> {
+        let mut builder = ArenaBuilder::new();
+        for nth in 0..count {
+            builder.push(&MessageParts {
+                exchange: b"",
+                routing_key: b"q",
+                properties: &[0, 0],
+                body: Body::Borrowed(nth.to_string().as_bytes()),
+                persistent: true,
+                priority: 0,
+                expiration_ms: None,
+                broker_deaths: false,
+                enqueued_at: Timestamp::from_millis(0),
+            });
+        }
+        builder.finish()
+    }
+
+    fn push(lane: &mut Lane, count: u32) -> u64 {
+        let arena = arena(count);
+        let bytes = arena.body_bytes();
+        lane.push(arena, 0, count, bytes, true)
+    }
+
+    fn take(lane: &mut Lane, max: u32) -> (u64, u32, bool) {
+        match lane.take(max, u64::MAX) {
+            Take::Run(run) => (run.first_seq, run.count, run.redelivered),
+            other => panic!("expected a run, got {other:?}"),
+        }
+    }
+
+    #[test]
+    fn messages_leave_in_order_and_in_runs() {
+        let mut lane = Lane::default();
+        push(&mut lane, 5);
+        push(&mut lane, 3);
+        assert_eq!(take(&mut lane, 3), (0, 3, false));
+        assert_eq!(take(&mut lane, 10), (3, 2, false));
+        assert_eq!(take(&mut lane, 10), (5, 3, false));
+        assert!(matches!(lane.take(1, u64::MAX), Take::Empty));
+        assert_eq!((lane.ready(), lane.unacked()), (0, 8));
+        let mut out = Vec::new();
+        lane.settle_unacked(0, 7, &mut out);
+        assert_eq!(out.iter().map(|settled| settled.count).sum::<u64>(), 8);
+        assert_eq!((lane.unacked(), lane.head_seq(), lane.resident_bytes()), (0, 8, 0));
+    }
+
+    #[test]
+    fn requeued_messages_return_to_their_old_places() {
+        let mut lane = Lane::default();
+        push(&mut lane, 6);
+        take(&mut lane, 5);
+        for seq in [3, 1, 0] {
+            assert_eq!(lane.requeue(seq, seq), 1);
+        }
+        assert_eq!((lane.ready(), lane.unacked()), (4, 2));
+        assert_eq!(take(&mut lane, 9), (0, 1, true));
+        assert_eq!(take(&mut lane, 9), (1, 1, true));
+        assert_eq!(take(&mut lane, 9), (3, 1, true));
+        assert_eq!(take(&mut lane, 9), (5, 1, false));
+    }
+
+    #[test]
+    fn settling_out_of_order_keeps_the_rest() {
+        let mut lane = Lane::default();
+        push(&mut lane, 130);
+        take(&mut lane, 130);
+        let mut out = Vec::new();
+        lane.settle_unacked(64, 65, &mut out);
+        lane.settle_unacked(1, 1, &mut out);
+        assert_eq!(lane.unacked(), 127);
+        assert_eq!(lane.requeue(0, 129), 127);
+        assert_eq!(lane.ready(), 127);
+    }
+
+    #[test]
+    fn a_spilled_middle_is_one_segment_and_loads_back_in_order() {
+        let mut lane = Lane::default();
+        for _ in 0..10 {
+            push(&mut lane, 100);
+        }
+        lane.spill(1, |_| true);
+        assert_eq!(lane.segments.len(), 2);
+        assert_eq!(take(&mut lane, 1000), (0, 100, false));
+        assert!(matches!(lane.take(1, u64::MAX), Take::Load(100)));
+        let loaded = vec![Loaded { first_seq: 100, arena: arena(50), index: 0, count: 50 }];
+        assert_eq!(lane.load(100, 149, loaded), 0);
+        assert_eq!(take(&mut lane, 1000), (100, 50, false));
+        assert!(matches!(lane.take(1, u64::MAX), Take::Load(150)));
+        assert_eq!(lane.load(150, u64::MAX, Vec::new()), 850);
+        assert!(matches!(lane.take(1, u64::MAX), Take::Empty));
+        assert_eq!(lane.ready(), 0);
+    }
+
+    #[test]
+    fn purge_keeps_unacked_messages() {
+        let mut lane = Lane::default();
+        push(&mut lane, 10);
+        take(&mut lane, 4);
+        lane.requeue(2, 2);
+        let mut out = Vec::new();
+        assert_eq!(lane.purge(&mut out), 7);
+        assert_eq!((lane.ready(), lane.unacked()), (0, 3));
+        lane.requeue(0, 3);
+        assert_eq!(lane.ready(), 3);
+    }
+}

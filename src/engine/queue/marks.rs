@@ -1,0 +1,147 @@
+//! Which positions of a stretch of consecutive sequence numbers are settled.
+//!
+//! Queues settle mostly from the front, so a counter does for that; a bitmap appears once something is settled out of order.
+
+/// Settled positions of a stretch.
+#[derive(Clone, Debug)]
+pub struct Marks {
+    span: u64,
+    live: u64,
+    /// Everything below this position is settled.
+    prefix: u64,
+    bits: Option<Box<[u64]>>,
+}
+
+fn word(position: u64) -> usize {
+    usize::try_from(position / 64).expect("a stretch with a bitmap has far fewer positions than usize holds")
+}
+
+fn bit(position: u64) -> u64 {
+    1 << (position % 64)
+}
+
+impl Marks {
+    /// A stretch of `span` positions, none settled.
+    pub const fn new(span: u64) -> Self {
+        Self { span, live: span, prefix: 0, bits: None }
+    }
+
+    /// Positions in all.
+    pub const fn span(&self) -> u64 {
+        self.span
+    }
+
+    /// Positions not settled.
+    pub const fn live(&self) -> u64 {
+        self.live
+    }
+
+    /// Everything below this position is settled.
+    pub const fn prefix(&self) -> u64 {
+        self.prefix
+    }
+
+    /// Whether the settled positions are just the first ones.
+    pub const fn is_prefix_only(&self) -> bool {
+        self.bits.is_none()
+    }
+
+    /// Whether this position is settled.
+    #[inline]
+    pub fn is_settled(&self, position: u64) -> bool {
+        position < self.prefix || self.bits.as_ref().is_some_and(|bits| bits[word(position)] & bit(position) != 0)
+    }
+
+    /// The first unsettled position at or after `from`.
+    pub fn next_live(&self, from: u64) -> Option<u64> {
+        let from = from.max(self.prefix);
+        match &self.bits {
+            None => (from < self.span).then_some(from),
+            Some(_) => (from..self.span).find(|position| !self.is_settled(*position)),
+        }
+    }
+
+    /// Settles positions `from..=to`; returns how many were not before.
+    pub fn settle(&mut self, from: u64, to: u64) -> u64 {
+        if from <= self.prefix && self.bits.is_none() {
+            let fresh = (to + 1).saturating_sub(self.prefix);
+            self.prefix = self.prefix.max(to + 1);
+            self.live -= fresh;
+            return fresh;
+        }
+        let words = word(self.span - 1) + 1;
+        let bits = self.bits.get_or_insert_with(|| vec![0; words].into_boxed_slice());
+        let mut fresh = 0;
+        for position in from.max(self.prefix)..=to {
+            let slot = &mut bits[word(position)];
+            if *slot & bit(position) == 0 {
+                *slot |= bit(position);
+                fresh += 1;
+            }
+        }
+        self.live -= fresh;
+        while self.prefix < self.span && bits[word(self.prefix)] & bit(self.prefix) != 0 {
+            self.prefix += 1;
+        }
+        fresh
+    }
+
+    /// Settles everything; returns how many were not before.
+    pub fn settle_all(&mut self) -> u64 {
+        self.prefix = self.span;
+        self.bits = None;
+        std::mem::take(&mut self.live)
+    }
+
+    /// The settled positions as a bitmap of little-endian words, for the disk.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        (0..self.span.div_ceil(8))
+            .map(|octet| {
+                (0..8_u64).fold(0_u8, |bits, nth| {
+                    let position = octet * 8 + nth;
+                    bits | (u8::from(position < self.span && self.is_settled(position)) << nth)
+                })
+            })
+            .collect()
+    }
+
+    /// Settles what a bitmap of [`Marks::to_bytes`] says.
+    pub fn settle_bytes(&mut self, bitmap: &[u8]) {
+        for (octet, bits) in (0_u64..).zip(bitmap) {
+            for nth in (0..8_u64).filter(|nth| bits & (1 << nth) != 0) {
+                let position = octet * 8 + nth;
+                if position < self.span {
+                    self.settle(position, position);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn marks_agree_with_a_plain_set(span in 1_u64..200, ranges in prop::collection::vec((0_u64..200, 0_u64..30), 0..20)) {
+            let mut marks = Marks::new(span);
+            let mut plain = std::collections::BTreeSet::new();
+            for (from, length) in ranges {
+                let (from, to) = (from.min(span - 1), (from + length).min(span - 1));
+                let fresh = (from..=to).filter(|position| plain.insert(*position)).count() as u64;
+                prop_assert_eq!(marks.settle(from, to), fresh);
+            }
+            prop_assert_eq!(marks.live(), span - plain.len() as u64);
+            for position in 0..span {
+                prop_assert_eq!(marks.is_settled(position), plain.contains(&position));
+            }
+            prop_assert_eq!(marks.next_live(0), (0..span).find(|position| !plain.contains(position)));
+            let mut again = Marks::new(span);
+            again.settle_bytes(&marks.to_bytes());
+            prop_assert_eq!(again.live(), marks.live());
+        }
+    }
+}

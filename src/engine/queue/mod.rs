@@ -1,0 +1,626 @@
+//! A queue: a synchronous state machine. Inputs are method calls with the time; what they cause leaves as
+//! [`QueueEffect`]s, to be acted on after the queue's lock is released (deliveries: before, to keep their order).
+//!
+//! Invariants: a message is in exactly one of ready, unacked, settled; a consumer's unacked messages never exceed its
+//! prefetch limit; an expired message is never delivered; what a durable queue settles or takes in is told to the store by
+//! an effect of the same call.
+//! Not here: exchanges, the store, sockets, locks.
+
+mod dispatch;
+mod expiry;
+mod lane;
+mod marks;
+mod settings;
+
+use std::sync::Arc;
+
+use crate::engine::message::{Arena, Timestamp};
+
+pub use dispatch::{ChannelLimit, ConsumerId, ConsumerSpec, Window};
+pub use lane::{Loaded, Run, Settled};
+pub use marks::Marks;
+pub use settings::{Overflow, QueueSettings, TTL_MAX_MS, check_equivalent};
+pub(crate) use settings::compare_argument;
+
+use dispatch::Consumers;
+use expiry::Deadlines;
+use lane::{Lane, Take};
+
+/// A queue's number; never reused, and what everything durable refers to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct QueueId(u64);
+
+impl QueueId {
+    /// The queue with this number.
+    pub const fn new(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// Its number.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+}
+
+/// Why a message is dead-lettered (RabbitMQ extension).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeathReason {
+    /// Nacked or rejected without requeue.
+    Rejected,
+    /// Its time to live is over.
+    Expired,
+    /// Dropped from the head of a full queue, or refused by it.
+    MaxLen,
+}
+
+impl DeathReason {
+    /// The word in the `x-death` header.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Rejected => "rejected",
+            Self::Expired => "expired",
+            Self::MaxLen => "maxlen",
+        }
+    }
+}
+
+/// What a queue wants done.
+#[derive(Debug)]
+pub enum QueueEffect {
+    /// Hand these messages to a consumer's connection.
+    Deliver {
+        /// Who gets them.
+        consumer: ConsumerId,
+        /// The messages.
+        run: Run,
+    },
+    /// Store these messages.
+    Append {
+        /// Lane of the queue.
+        lane: u8,
+        /// Sequence number of the first one.
+        first_seq: u64,
+        /// Where they are.
+        arena: Arc<Arena>,
+        /// Index of the first one in the arena.
+        index: u32,
+        /// How many.
+        count: u32,
+    },
+    /// Remove these messages from the store.
+    Settled {
+        /// Lane of the queue.
+        lane: u8,
+        /// What left.
+        settled: Settled,
+    },
+    /// Publish these messages to the queue's dead-letter exchange.
+    DeadLetter {
+        /// The messages.
+        run: Run,
+        /// Why.
+        reason: DeathReason,
+    },
+    /// Bring messages back from disk.
+    Load {
+        /// Lane of the queue.
+        lane: u8,
+        /// From this sequence number on.
+        from_seq: u64,
+    },
+}
+
+/// What [`Queue::get`] found.
+#[derive(Debug)]
+pub enum Get {
+    /// The oldest ready message, and how many are ready after it.
+    Message {
+        /// One message.
+        run: Run,
+        /// Ready messages left.
+        left: u64,
+    },
+    /// No message is ready.
+    Empty,
+    /// The oldest ready message is on its way from disk: ask again when it is there.
+    Loading,
+}
+
+/// What a timeout found besides expired messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimeoutOutcome {
+    /// The queue goes on.
+    Kept,
+    /// Nobody used the queue for its `x-expires`: delete it.
+    QueueExpired,
+}
+
+/// A lane as the store found it at start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RecoveredLane {
+    /// Which lane of the queue.
+    pub lane: u8,
+    /// Everything below is settled.
+    pub head_seq: u64,
+    /// The number that the next message gets.
+    pub next_seq: u64,
+    /// Messages stored.
+    pub count: u64,
+    /// Octets of their bodies.
+    pub body_bytes: u64,
+    /// Messages below this number were delivered before.
+    pub redelivered_below: u64,
+}
+
+/// Octets of bodies handed to one consumer in one run before its window is looked at again.
+const RUN_MAX_BYTES: u64 = 256 * 1024;
+/// Octets of messages kept in memory ahead of the cursor while the rest of a deep queue is on disk.
+pub const WINDOW_BYTES: usize = 2 * 1024 * 1024;
+
+/// A queue.
+#[derive(Debug)]
+pub struct Queue {
+    settings: QueueSettings,
+    durable: bool,
+    lanes: Vec<Lane>,
+    consumers: Consumers,
+    had_consumer: bool,
+    deadlines: Deadlines,
+    last_used: Timestamp,
+    loading: bool,
+    deleted: bool,
+}
+
+impl Queue {
+    /// An empty queue.
+    pub fn new(settings: QueueSettings, durable: bool, now: Timestamp) -> Self {
+        let lanes = (0..=settings.max_priority.unwrap_or(0)).map(Lane::new).collect();
+        let consumers = Consumers::new(settings.single_active_consumer);
+        Self {
+            settings,
+            durable,
+            lanes,
+            consumers,
+            had_consumer: false,
+            deadlines: Deadlines::default(),
+            last_used: now,
+            loading: false,
+            deleted: false,
+        }
+    }
+
+    /// A durable queue with what the store has of it.
+    pub fn recovered(settings: QueueSettings, lanes: &[RecoveredLane], now: Timestamp) -> Self {
+        let mut queue = Self::new(settings, true, now);
+        for lane in lanes {
+            if let Some(slot) = queue.lanes.get_mut(usize::from(lane.lane)) {
+                *slot = Lane::recovered(lane);
+            }
+        }
+        queue
+    }
+
+    /// Messages that wait.
+    pub fn ready(&self) -> u64 {
+        self.lanes.iter().map(Lane::ready).sum()
+    }
+
+    /// Messages delivered and not settled.
+    pub fn unacked(&self) -> u64 {
+        self.lanes.iter().map(Lane::unacked).sum()
+    }
+
+    /// How many consumers it has.
+    pub fn consumer_count(&self) -> usize {
+        self.consumers.len()
+    }
+
+    /// Whether messages in it survive a restart.
+    pub fn is_durable(&self) -> bool {
+        self.durable
+    }
+
+    /// Whether the queue was deleted: it takes nothing in any more.
+    pub fn is_deleted(&self) -> bool {
+        self.deleted
+    }
+
+    /// What its arguments ask for.
+    pub fn settings(&self) -> &QueueSettings {
+        &self.settings
+    }
+
+    /// Octets of memory that its messages hold.
+    pub fn resident_bytes(&self) -> usize {
+        self.lanes.iter().map(Lane::resident_bytes).sum()
+    }
+
+    /// For each lane: its number, the oldest unsettled sequence number, the next one, and the first never delivered.
+    pub fn lane_marks(&self) -> impl Iterator<Item = (u8, u64, u64, u64)> {
+        self.lanes.iter().map(|lane| (lane.number(), lane.head_seq(), lane.next_seq(), lane.cursor()))
+    }
+
+    /// Takes in the messages of an arena, all persistent or all not. Returns the indexes of those that it refused.
+    pub fn publish(
+        &mut self,
+        now: Timestamp,
+        arena: &Arc<Arena>,
+        persistent: bool,
+        fx: &mut Vec<QueueEffect>,
+    ) -> Vec<u32> {
+        if self.deleted {
+            return Vec::new();
+        }
+        self.expire(now, fx);
+        let count = u32::try_from(arena.len()).expect("arenas hold at most u32::MAX messages");
+        let durable = self.durable && persistent;
+        let mut refused = Vec::new();
+        if self.settings.refuses_when_full() {
+            for index in 0..count {
+                if self.would_overflow(arena.message(index).body_len() as u64) {
+                    refused.push(index);
+                    if self.settings.overflow == Overflow::RejectPublishDlx && self.settings.dead_letters() {
+                        let run = refused_run(arena, index);
+                        fx.push(QueueEffect::DeadLetter { run, reason: DeathReason::MaxLen });
+                    }
+                } else {
+                    self.append(arena, index, 1, durable, fx);
+                    self.dispatch(fx);
+                }
+            }
+        } else {
+            self.append(arena, 0, count, durable, fx);
+            self.dispatch(fx);
+            self.trim(fx);
+        }
+        self.expire(now, fx);
+        refused
+    }
+
+    fn would_overflow(&self, body_bytes: u64) -> bool {
+        self.settings.max_length.is_some_and(|max| self.ready() + 1 > max)
+            || self.settings.max_length_bytes.is_some_and(|max| self.ready_body_bytes() + body_bytes > max)
+    }
+
+    fn ready_body_bytes(&self) -> u64 {
+        self.lanes.iter().map(Lane::ready_body_bytes).sum()
+    }
+
+    /// Appends messages `index..index + count` of the arena, each to the lane of its priority.
+    fn append(&mut self, arena: &Arc<Arena>, index: u32, count: u32, durable: bool, fx: &mut Vec<QueueEffect>) {
+        let lane_of = |at: u32| match self.settings.max_priority {
+            None => 0,
+            Some(max) => arena.message(at).priority().min(max),
+        };
+        let end = index + count;
+        let mut first = index;
+        while first < end {
+            let lane = lane_of(first);
+            let mut last = if self.settings.max_priority.is_none() { end } else { first + 1 };
+            while last < end && lane_of(last) == lane {
+                last += 1;
+            }
+            let body_bytes = if last - first == u32::try_from(arena.len()).unwrap_or(u32::MAX) {
+                arena.body_bytes()
+            } else {
+                (first..last).map(|at| arena.message(at).body_len() as u64).sum()
+            };
+            let first_seq = self.lanes[usize::from(lane)].push(arena.clone(), first, last - first, body_bytes, durable);
+            if arena.any_expiration() {
+                for at in first..last {
+                    self.deadlines.add(&arena.message(at), lane, first_seq + u64::from(at - first));
+                }
+            }
+            if durable {
+                let (arena, count) = (arena.clone(), last - first);
+                fx.push(QueueEffect::Append { lane, first_seq, arena, index: first, count });
+            }
+            first = last;
+        }
+    }
+
+    /// Takes the oldest message of the highest priority.
+    fn take(&mut self, max: u32) -> Take {
+        for lane in self.lanes.iter_mut().rev() {
+            match lane.take(max, RUN_MAX_BYTES) {
+                Take::Empty => {}
+                found => return found,
+            }
+        }
+        Take::Empty
+    }
+
+    /// Hands ready messages to consumers as long as both are there.
+    fn dispatch(&mut self, fx: &mut Vec<QueueEffect>) {
+        if self.consumers.is_empty() {
+            return;
+        }
+        loop {
+            let ready = self.ready();
+            if ready == 0 {
+                break;
+            }
+            let Some(turn) = self.consumers.next() else { break };
+            let wanted = turn.max.min(u32::try_from(ready).unwrap_or(u32::MAX));
+            let granted = self.consumers.claim(turn.consumer, wanted);
+            if granted == 0 {
+                // Another queue took the last of the channel's limit: the next look finds no room and parks it.
+                continue;
+            }
+            match self.take(granted) {
+                Take::Run(run) => {
+                    self.consumers.unclaim(turn.consumer, granted - run.count);
+                    if let Some(spec) = self.consumers.spec(turn.consumer) {
+                        spec.window.add(run.size_bytes());
+                    }
+                    if turn.no_ack {
+                        self.settle_taken(run.lane, run.first_seq, run.first_seq + u64::from(run.count) - 1, fx);
+                    }
+                    self.consumers.rotate(turn.consumer);
+                    fx.push(QueueEffect::Deliver { consumer: turn.consumer, run });
+                }
+                Take::Load(_) | Take::Empty => {
+                    self.consumers.unclaim(turn.consumer, granted);
+                    break;
+                }
+            }
+        }
+        self.read_ahead(fx);
+    }
+
+    /// Asks for messages from disk before the cursor reaches them.
+    fn read_ahead(&mut self, fx: &mut Vec<QueueEffect>) {
+        if self.loading || !self.durable {
+            return;
+        }
+        for lane in self.lanes.iter().rev() {
+            if lane.ready() == 0 {
+                continue;
+            }
+            if let Some(from_seq) = lane.spilled_ahead(WINDOW_BYTES / 2) {
+                self.loading = true;
+                fx.push(QueueEffect::Load { lane: lane.number(), from_seq });
+                return;
+            }
+        }
+    }
+
+    /// Settles messages that were taken, telling the store.
+    fn settle_taken(&mut self, lane: u8, first_seq: u64, last_seq: u64, fx: &mut Vec<QueueEffect>) -> u64 {
+        let mut out = Vec::new();
+        if let Some(slot) = self.lanes.get_mut(usize::from(lane)) {
+            slot.settle_unacked(first_seq, last_seq, &mut out);
+        }
+        tell_store(lane, &out, fx)
+    }
+
+    /// Takes one message for `basic.get`; with `no_ack` it is settled at once.
+    pub fn get(&mut self, now: Timestamp, no_ack: bool, fx: &mut Vec<QueueEffect>) -> Get {
+        self.last_used = now;
+        self.expire(now, fx);
+        match self.take(1) {
+            Take::Run(run) => {
+                if no_ack {
+                    self.settle_taken(run.lane, run.first_seq, run.first_seq, fx);
+                }
+                Get::Message { run, left: self.ready() }
+            }
+            Take::Empty => Get::Empty,
+            Take::Load(_) => {
+                self.read_ahead(fx);
+                Get::Loading
+            }
+        }
+    }
+
+    /// Whether a new consumer would be refused (RabbitMQ: "in exclusive use").
+    pub fn refuses_consumer(&self, exclusive: bool) -> bool {
+        self.consumers.refuses(exclusive)
+    }
+
+    /// Adds a consumer. [`Queue::resume`] starts its deliveries, so that consume-ok can be sent first.
+    pub fn add_consumer(&mut self, now: Timestamp, spec: ConsumerSpec) -> ConsumerId {
+        self.had_consumer = true;
+        self.last_used = now;
+        self.consumers.add(spec)
+    }
+
+    /// Removes a consumer; its unacked messages stay with its channel. True when the last one is gone.
+    pub fn remove_consumer(&mut self, now: Timestamp, id: ConsumerId, fx: &mut Vec<QueueEffect>) -> bool {
+        if !self.consumers.remove(id) {
+            return false;
+        }
+        self.last_used = now;
+        self.expire(now, fx);
+        self.dispatch(fx);
+        self.had_consumer && self.consumers.is_empty()
+    }
+
+    /// All consumers with what they asked for, in order of subscription.
+    pub fn consumers(&self) -> impl Iterator<Item = (ConsumerId, &ConsumerSpec)> {
+        self.consumers.ids().into_iter().filter_map(|id| self.consumers.spec(id).map(|spec| (id, spec)))
+    }
+
+    /// Settles unacked messages: an ack.
+    pub fn ack(
+        &mut self,
+        now: Timestamp,
+        consumer: Option<ConsumerId>,
+        lane: u8,
+        first_seq: u64,
+        last_seq: u64,
+        fx: &mut Vec<QueueEffect>,
+    ) {
+        let count = self.settle_taken(lane, first_seq, last_seq, fx);
+        self.freed(consumer, count);
+        self.expire(now, fx);
+        self.dispatch(fx);
+    }
+
+    /// Settles unacked messages without requeue: they are dead-lettered if the queue says so.
+    pub fn reject(
+        &mut self,
+        now: Timestamp,
+        consumer: Option<ConsumerId>,
+        lane: u8,
+        first_seq: u64,
+        last_seq: u64,
+        fx: &mut Vec<QueueEffect>,
+    ) {
+        if self.settings.dead_letters()
+            && let Some(slot) = self.lanes.get(usize::from(lane))
+        {
+            for run in (first_seq..=last_seq).filter_map(|seq| slot.single(seq)) {
+                fx.push(QueueEffect::DeadLetter { run, reason: DeathReason::Rejected });
+            }
+        }
+        self.ack(now, consumer, lane, first_seq, last_seq, fx);
+    }
+
+    /// Puts unacked messages back to their places; they will be redelivered.
+    pub fn requeue(
+        &mut self,
+        now: Timestamp,
+        consumer: Option<ConsumerId>,
+        lane: u8,
+        first_seq: u64,
+        last_seq: u64,
+        fx: &mut Vec<QueueEffect>,
+    ) {
+        let Some(slot) = self.lanes.get_mut(usize::from(lane)) else { return };
+        let count = slot.requeue(first_seq, last_seq);
+        for run in (first_seq..=last_seq).filter_map(|seq| slot.single(seq)) {
+            self.deadlines.add(&run.arena.message(run.index), lane, run.first_seq);
+        }
+        self.freed(consumer, count);
+        self.expire(now, fx);
+        self.dispatch(fx);
+        self.trim(fx);
+        self.expire(now, fx);
+    }
+
+    fn freed(&mut self, consumer: Option<ConsumerId>, count: u64) {
+        if let Some(id) = consumer {
+            self.consumers.settled(id, u32::try_from(count).unwrap_or(u32::MAX));
+        }
+    }
+
+    /// Consumers' connections or channels may take messages again.
+    pub fn resume(&mut self, now: Timestamp, fx: &mut Vec<QueueEffect>) {
+        self.consumers.resume_all();
+        self.expire(now, fx);
+        self.dispatch(fx);
+    }
+
+    /// Drops every ready message; returns how many.
+    pub fn purge(&mut self, fx: &mut Vec<QueueEffect>) -> u64 {
+        let mut purged = 0;
+        for lane in &mut self.lanes {
+            let mut out = Vec::new();
+            purged += lane.purge(&mut out);
+            tell_store(lane.number(), &out, fx);
+        }
+        purged
+    }
+
+    /// Ends the queue; the caller cancels its consumers. Returns how many messages were ready.
+    pub fn delete(&mut self) -> u64 {
+        let ready = self.ready();
+        self.deleted = true;
+        for lane in &mut self.lanes {
+            *lane = Lane::new(lane.number());
+        }
+        self.consumers = Consumers::default();
+        ready
+    }
+
+    /// The queue was declared again or looked at.
+    pub fn touch(&mut self, now: Timestamp) {
+        self.last_used = now;
+    }
+
+    /// Drops from the head what is over the length limits.
+    fn trim(&mut self, fx: &mut Vec<QueueEffect>) {
+        if self.settings.overflow != Overflow::DropHead || !self.settings.has_length_limit() {
+            return;
+        }
+        while self.settings.max_length.is_some_and(|max| self.ready() > max)
+            || self.settings.max_length_bytes.is_some_and(|max| self.ready_body_bytes() > max)
+        {
+            let Some(lane) = self.lanes.iter().rev().find(|lane| lane.ready() > 0) else { return };
+            let number = lane.number();
+            let Some((seq, _)) = lane.peek() else {
+                // The head is on disk: trim again when it is back.
+                self.read_ahead(fx);
+                return;
+            };
+            self.drop_ready(number, seq, DeathReason::MaxLen, fx);
+        }
+    }
+
+    /// Settles one ready message, dead-lettering it if the queue says so.
+    fn drop_ready(&mut self, lane: u8, seq: u64, reason: DeathReason, fx: &mut Vec<QueueEffect>) -> bool {
+        let Some(slot) = self.lanes.get_mut(usize::from(lane)) else { return false };
+        let mut out = Vec::new();
+        let Some(run) = slot.settle_ready(seq, &mut out) else { return false };
+        if self.settings.dead_letters() {
+            fx.push(QueueEffect::DeadLetter { run, reason });
+        }
+        tell_store(lane, &out, fx);
+        true
+    }
+
+    /// Messages came back from disk: all that the store has from `from_seq` up to `complete_to`. Returns how many that
+    /// should have been there are lost.
+    pub fn loaded(
+        &mut self,
+        now: Timestamp,
+        lane: u8,
+        from_seq: u64,
+        complete_to: u64,
+        loaded: Vec<Loaded>,
+        fx: &mut Vec<QueueEffect>,
+    ) -> u64 {
+        self.loading = false;
+        let Some(slot) = self.lanes.get_mut(usize::from(lane)) else { return 0 };
+        for part in loaded.iter().filter(|part| part.arena.any_expiration()) {
+            for nth in 0..part.count {
+                self.deadlines.add(&part.arena.message(part.index + nth), lane, part.first_seq + u64::from(nth));
+            }
+        }
+        let lost = slot.load(from_seq, complete_to, loaded);
+        self.expire(now, fx);
+        self.dispatch(fx);
+        self.trim(fx);
+        if self.settings.message_ttl_ms.is_some() {
+            self.read_ahead(fx);
+        }
+        lost
+    }
+
+    /// Forgets bodies that are on disk and not needed soon; see [`Lane::spill`].
+    pub fn spill(&mut self, is_stored: impl Fn(u64) -> bool + Copy) {
+        for lane in &mut self.lanes {
+            lane.spill(WINDOW_BYTES, is_stored);
+        }
+    }
+}
+
+/// A message that never got a place in the queue.
+fn refused_run(arena: &Arc<Arena>, index: u32) -> Run {
+    Run {
+        arena: arena.clone(),
+        index,
+        count: 1,
+        lane: 0,
+        first_seq: 0,
+        redelivered: false,
+        body_bytes: arena.message(index).body_len() as u64,
+    }
+}
+
+/// Turns what left a lane into store effects; returns how many messages left.
+fn tell_store(lane: u8, out: &[Settled], fx: &mut Vec<QueueEffect>) -> u64 {
+    fx.extend(out.iter().filter(|settled| settled.durable).map(|&settled| QueueEffect::Settled { lane, settled }));
+    out.iter().map(|settled| settled.count).sum()
+}
