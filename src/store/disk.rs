@@ -1,0 +1,363 @@
+//! The store on redb: opening, the mailbox of its writer thread, and its reader thread.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+
+use parking_lot::{Condvar, Mutex};
+use redb::{Database, ReadableDatabase, ReadableTable};
+use tracing::{error, info};
+
+use super::schema::batches::{BATCHES, SETTLED, decode_batch};
+use super::schema::bindings::{self, BINDINGS};
+use super::schema::exchanges::{self, EXCHANGES};
+use super::schema::lanes::{LANES, LaneState};
+use super::schema::meta::{FORMAT, KEY_CLEAN, KEY_FORMAT, KEY_NEXT_QUEUE_ID, KEY_NODE, META};
+use super::schema::queues::{self, QUEUES};
+use super::writer::Writer;
+use super::{LaneKey, LoadReply, LoadRequest, Op, Recovered, Store, StoreError, Ticket, Transaction};
+use crate::engine::queue::{Marks, RecoveredLane};
+
+/// Octets of messages that may wait for the writer before publishers are held back.
+const MAILBOX_BYTES: usize = 32 * 1024 * 1024;
+/// redb's page cache. Messages are read once, front to back, so a large one would buy nothing.
+const CACHE_BYTES: usize = 16 * 1024 * 1024;
+/// The database's file in the data directory.
+const FILE_NAME: &str = "leveret.redb";
+
+/// What the store's users and its threads share.
+pub(super) struct Shared {
+    mailbox: Mutex<Mailbox>,
+    filled: Condvar,
+    durable: AtomicU64,
+    failed: AtomicBool,
+    on_failure: Box<dyn Fn() + Send + Sync>,
+    pub(super) data_dir: PathBuf,
+}
+
+#[derive(Default)]
+struct Mailbox {
+    transactions: Vec<Transaction>,
+    bytes: usize,
+    last_ticket: u64,
+    writer_waits: bool,
+    closed: bool,
+}
+
+impl Shared {
+    /// Takes everything that waits into `batch`, with the last ticket in it; waits for the first. `None` once closed.
+    pub(super) fn take(&self, batch: &mut Vec<Transaction>) -> Option<Ticket> {
+        let mut mailbox = self.mailbox.lock();
+        while mailbox.transactions.is_empty() {
+            if mailbox.closed {
+                return None;
+            }
+            mailbox.writer_waits = true;
+            self.filled.wait(&mut mailbox);
+        }
+        mailbox.writer_waits = false;
+        mailbox.bytes = 0;
+        std::mem::swap(&mut mailbox.transactions, batch);
+        Some(Ticket::new(mailbox.last_ticket))
+    }
+
+    pub(super) fn set_durable(&self, ticket: Ticket) {
+        self.durable.store(ticket.get(), Ordering::Release);
+    }
+
+    /// A commit failed: nothing is taken or confirmed any more.
+    pub(super) fn fail(&self) {
+        self.failed.store(true, Ordering::Release);
+        (self.on_failure)();
+    }
+}
+
+/// The store on redb.
+pub struct DiskStore {
+    shared: Arc<Shared>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+    loads: Mutex<Option<mpsc::Sender<LoadRequest>>>,
+    reader: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl fmt::Debug for DiskStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DiskStore").field("data_dir", &self.shared.data_dir).finish_non_exhaustive()
+    }
+}
+
+fn failed(data_dir: &Path, what: &str, cause: &dyn fmt::Display) -> StoreError {
+    StoreError::new(format!("{what} {}: {cause}", data_dir.join(FILE_NAME).display()))
+}
+
+impl DiskStore {
+    /// Opens the store in a directory, creating both if need be. `node` names a new store; `on_failure` is called when a
+    /// commit fails.
+    pub fn open(
+        data_dir: &Path,
+        node: u64,
+        on_failure: impl Fn() + Send + Sync + 'static,
+    ) -> Result<(Self, Recovered), StoreError> {
+        std::fs::create_dir_all(data_dir)
+            .map_err(|cause| StoreError::new(format!("cannot create {}: {cause}", data_dir.display())))?;
+        let database = Database::builder()
+            .set_cache_size(CACHE_BYTES)
+            .create(data_dir.join(FILE_NAME))
+            .map_err(|cause| match cause {
+                redb::DatabaseError::DatabaseAlreadyOpen => StoreError::new(format!(
+                    "another broker uses {}: stop it, or give this one another --data-dir",
+                    data_dir.display()
+                )),
+                other => failed(data_dir, "cannot open", &other),
+            })?;
+        prepare(&database, node).map_err(|cause| failed(data_dir, "cannot prepare", &cause))??;
+        let (recovered, lanes) =
+            recover(&database).map_err(|cause| failed(data_dir, "cannot read", &cause))?;
+        mark_running(&database).map_err(|cause| failed(data_dir, "cannot write", &cause))?;
+        let database = Arc::new(database);
+        let shared = Arc::new(Shared {
+            mailbox: Mutex::default(),
+            filled: Condvar::new(),
+            durable: AtomicU64::new(0),
+            failed: AtomicBool::new(false),
+            on_failure: Box::new(on_failure),
+            data_dir: data_dir.to_owned(),
+        });
+        let queues: HashSet<_> = recovered.queues.iter().map(|(_, queue, _)| queue.id).collect();
+        let writer = Writer::new(database.clone(), shared.clone(), lanes, queues, recovered.next_queue_id);
+        let (sender, requests) = mpsc::channel();
+        let spawn = |name: &str, body: Box<dyn FnOnce() + Send>| {
+            std::thread::Builder::new()
+                .name(name.to_owned())
+                .spawn(body)
+                .map_err(|cause| StoreError::new(format!("cannot start the thread {name}: {cause}")))
+        };
+        let writer = spawn("store-writer", Box::new(move || writer.run()))?;
+        let reader = spawn("store-reader", Box::new(move || read_loop(&database, &requests)))?;
+        let store = Self {
+            shared,
+            writer: Mutex::new(Some(writer)),
+            loads: Mutex::new(Some(sender)),
+            reader: Mutex::new(Some(reader)),
+        };
+        Ok((store, recovered))
+    }
+}
+
+impl Store for DiskStore {
+    fn submit(&self, transaction: Transaction) -> Ticket {
+        let mut mailbox = self.shared.mailbox.lock();
+        mailbox.last_ticket += 1;
+        let ticket = Ticket::new(mailbox.last_ticket);
+        for op in &transaction.ops {
+            if let Op::Append { arena, .. } = op {
+                arena.set_ticket(ticket.get());
+                mailbox.bytes += arena.size_bytes();
+            }
+        }
+        mailbox.transactions.push(transaction);
+        if mailbox.writer_waits {
+            mailbox.writer_waits = false;
+            drop(mailbox);
+            self.shared.filled.notify_one();
+        }
+        ticket
+    }
+
+    fn durable(&self) -> Ticket {
+        Ticket::new(self.shared.durable.load(Ordering::Acquire))
+    }
+
+    fn is_stored(&self, ticket: u64) -> bool {
+        ticket != 0 && ticket <= self.shared.durable.load(Ordering::Acquire)
+    }
+
+    fn load(&self, request: LoadRequest) {
+        if let Some(sender) = &*self.loads.lock()
+            && sender.send(request).is_err()
+        {
+            error!("the store's reader has stopped");
+        }
+    }
+
+    fn is_saturated(&self) -> bool {
+        self.shared.mailbox.lock().bytes > MAILBOX_BYTES
+    }
+
+    fn close(&self) {
+        self.shared.mailbox.lock().closed = true;
+        self.shared.filled.notify_one();
+        *self.loads.lock() = None;
+        for thread in [&self.writer, &self.reader] {
+            if let Some(thread) = thread.lock().take()
+                && thread.join().is_err()
+            {
+                error!("a thread of the store panicked");
+            }
+        }
+    }
+}
+
+/// Checks the format, or makes the tables of a new store.
+fn prepare(database: &Database, node: u64) -> Result<Result<(), StoreError>, redb::Error> {
+    let txn = database.begin_write()?;
+    {
+        let mut meta = txn.open_table(META)?;
+        let format = meta.get(KEY_FORMAT)?.map(|format| format.value());
+        match format {
+            Some(format) if format > FORMAT => {
+                return Ok(Err(StoreError::new(format!(
+                    "the store has format {format}, which a newer release wrote; this one reads up to {FORMAT}"
+                ))));
+            }
+            Some(_) => {}
+            None => {
+                meta.insert(KEY_FORMAT, FORMAT)?;
+                meta.insert(KEY_NODE, node)?;
+                meta.insert(KEY_NEXT_QUEUE_ID, 1)?;
+                meta.insert(KEY_CLEAN, 1)?;
+            }
+        }
+        txn.open_table(EXCHANGES)?;
+        txn.open_table(QUEUES)?;
+        txn.open_table(BINDINGS)?;
+        txn.open_table(LANES)?;
+        txn.open_table(BATCHES)?;
+        txn.open_table(SETTLED)?;
+    }
+    txn.commit()?;
+    Ok(Ok(()))
+}
+
+fn mark_running(database: &Database) -> Result<(), redb::Error> {
+    let txn = database.begin_write()?;
+    txn.open_table(META)?.insert(KEY_CLEAN, 0)?;
+    txn.commit()?;
+    Ok(())
+}
+
+/// Reads everything but messages. A record that cannot be read is reported and left out.
+fn recover(database: &Database) -> Result<(Recovered, BTreeMap<u64, LaneState>), redb::Error> {
+    let txn = database.begin_read()?;
+    let meta = txn.open_table(META)?;
+    let mut recovered = Recovered {
+        next_queue_id: meta.get(KEY_NEXT_QUEUE_ID)?.map_or(1, |id| id.value()),
+        clean: meta.get(KEY_CLEAN)?.is_none_or(|clean| clean.value() == 1),
+        ..Recovered::default()
+    };
+    let unreadable = |table: &str, key: &dyn fmt::Debug| {
+        error!(table, ?key, "a record of the store cannot be read and is left out");
+    };
+    for entry in txn.open_table(EXCHANGES)?.iter()? {
+        let (key, value) = entry?;
+        match exchanges::decode(key.value(), value.value()) {
+            Some(exchange) => recovered.exchanges.push(exchange),
+            None => unreadable("exchanges", &key.value()),
+        }
+    }
+    for entry in txn.open_table(BINDINGS)?.iter()? {
+        let (key, _) = entry?;
+        match bindings::decode(key.value()) {
+            Some(binding) => recovered.bindings.push(binding),
+            None => unreadable("bindings", &key.value()),
+        }
+    }
+    let mut lanes = BTreeMap::new();
+    for entry in txn.open_table(LANES)?.iter()? {
+        let (key, value) = entry?;
+        match LaneState::decode(value.value()) {
+            Some(state) => {
+                lanes.insert(key.value(), state);
+            }
+            None => unreadable("lanes", &key.value()),
+        }
+    }
+    for entry in txn.open_table(QUEUES)?.iter()? {
+        let (key, value) = entry?;
+        let Some((vhost, record)) = queues::decode(key.value(), value.value()) else {
+            unreadable("queues", &key.value());
+            continue;
+        };
+        let (first, last) = (LaneKey::new(record.id, 0).get(), LaneKey::new(record.id, u8::MAX).get());
+        let clean = recovered.clean;
+        let found = lanes.range(first..=last).map(|(key, state)| RecoveredLane {
+            lane: LaneKey::from_number(*key).lane(),
+            head_seq: state.head_seq,
+            next_seq: state.next_seq,
+            count: state.count,
+            body_bytes: state.body_bytes,
+            // After a crash nobody knows what was delivered: everything may have been.
+            redelivered_below: if clean { state.delivered_below } else { state.next_seq },
+        });
+        recovered.queues.push((vhost, record, found.collect()));
+    }
+    info!(
+        exchanges = recovered.exchanges.len(),
+        queues = recovered.queues.len(),
+        bindings = recovered.bindings.len(),
+        messages = lanes.values().map(|lane| lane.count).sum::<u64>(),
+        clean = recovered.clean,
+        "store opened"
+    );
+    Ok((recovered, lanes))
+}
+
+fn read_loop(database: &Database, requests: &mpsc::Receiver<LoadRequest>) {
+    while let Ok(request) = requests.recv() {
+        let reply = load(database, &request).unwrap_or_else(|cause| {
+            error!(lane = request.lane.get(), from_seq = request.from_seq, %cause, "messages cannot be read");
+            LoadReply { loaded: Vec::new(), complete_to: u64::MAX }
+        });
+        (request.reply)(reply);
+    }
+}
+
+/// Reads the live messages of a lane from a sequence number on. A damaged batch is reported and passed over.
+fn load(database: &Database, request: &LoadRequest) -> Result<LoadReply, redb::Error> {
+    let lane = request.lane.get();
+    let txn = database.begin_read()?;
+    let batches = txn.open_table(BATCHES)?;
+    let settled = txn.open_table(SETTLED)?;
+    let head_seq = txn
+        .open_table(LANES)?
+        .get(lane)?
+        .and_then(|value| LaneState::decode(value.value()))
+        .map_or(0, |state| state.head_seq);
+    let start = batches
+        .range((lane, 0)..=(lane, request.from_seq))?
+        .next_back()
+        .transpose()?
+        .map_or(request.from_seq, |(key, _)| key.value().1);
+    let mut reply = LoadReply { loaded: Vec::new(), complete_to: u64::MAX };
+    let mut octets = 0;
+    for entry in batches.range((lane, start)..=(lane, u64::MAX))? {
+        let (key, value) = entry?;
+        let (_, first_seq) = key.value();
+        if octets >= request.max_bytes {
+            reply.complete_to = first_seq - 1;
+            break;
+        }
+        octets += value.value().len();
+        let marks = settled.get((lane, first_seq))?.map(|row| {
+            let mut marks = Marks::new(row.value().len() as u64 * 8);
+            marks.settle_bytes(row.value());
+            marks
+        });
+        let is_settled = |seq: u64| {
+            seq < head_seq
+                || marks.as_ref().is_some_and(|marks| {
+                    seq - first_seq < marks.span() && marks.is_settled(seq - first_seq)
+                })
+        };
+        // Read back means stored: any ticket that is durable already will do.
+        match decode_batch(first_seq, value.value(), request.from_seq, is_settled, 1) {
+            Some((_, loaded)) => reply.loaded.extend(loaded),
+            None => error!(lane, first_seq, "a batch of messages is damaged and passed over"),
+        }
+    }
+    Ok(reply)
+}

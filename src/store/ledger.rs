@@ -1,0 +1,389 @@
+//! What the writer knows of a lane on disk, and what one commit does to it.
+//!
+//! A commit first collects what its transactions do to each lane, then writes the sum: a message that came and went in the
+//! same commit is never written. Batches that were written lately are known by their marks; those further back are looked
+//! up on disk when they are needed, so a deep queue costs the ledger no memory.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::schema::batches::{BATCH_BYTES, BatchRun, BatchShape};
+use super::schema::lanes::LaneState;
+use crate::engine::message::Arena;
+use crate::engine::queue::{Marks, Settled};
+
+/// Batches known by their marks before the oldest untouched ones are forgotten again.
+const KNOWN_BATCHES_MAX: usize = 4096;
+
+/// A batch on disk.
+#[derive(Debug)]
+pub(super) struct Batch {
+    pub(super) marks: Marks,
+    /// Marks changed since they were written.
+    dirty: bool,
+    /// A row in `settled` exists.
+    pub(super) has_row: bool,
+}
+
+impl Batch {
+    /// A batch of this shape with the settled row found beside it.
+    pub(super) fn on_disk(shape: &BatchShape, row: Option<&[u8]>) -> Self {
+        let mut marks = Marks::new(shape.span);
+        let mut next = 0;
+        for &(offset, count) in &shape.runs {
+            if offset > next {
+                marks.settle(next, offset - 1);
+            }
+            next = offset + count;
+        }
+        if let Some(bitmap) = row {
+            marks.settle_bytes(bitmap);
+        }
+        Self { marks, dirty: false, has_row: row.is_some() }
+    }
+}
+
+#[derive(Debug)]
+struct Appended {
+    first_seq: u64,
+    arena: Arc<Arena>,
+    index: u32,
+    marks: Marks,
+}
+
+/// A lane on disk, and what the commit under way does to it.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    pub(super) state: LaneState,
+    batches: BTreeMap<u64, Batch>,
+    /// Batches in this range may be on disk without being known.
+    unknown: Option<(u64, u64)>,
+    /// Settlements that came before their append.
+    early: Vec<Settled>,
+    appended: Vec<Appended>,
+    settled: Vec<Settled>,
+    /// Batches whose marks this commit changed.
+    touched: Vec<u64>,
+    pub(super) dirty: bool,
+}
+
+/// Rows of `batches` and `settled` to write for a lane.
+#[derive(Debug, Default)]
+pub(super) struct Rows {
+    /// Batches to write, each a list of runs.
+    pub(super) insert: Vec<Vec<BatchRun>>,
+    /// Batches to remove, and whether they have a settled row.
+    pub(super) remove: BTreeMap<u64, bool>,
+    /// Settled rows to write.
+    pub(super) mark: Vec<(u64, Vec<u8>)>,
+}
+
+impl Ledger {
+    /// A lane found at start.
+    pub(super) fn recovered(state: LaneState) -> Self {
+        let unknown = (state.count > 0).then(|| (state.head_seq, state.next_seq.saturating_sub(1)));
+        Self { state, unknown, ..Self::default() }
+    }
+
+    /// Messages came in.
+    pub(super) fn append(&mut self, first_seq: u64, arena: Arc<Arena>, index: u32, count: u32) {
+        self.dirty = true;
+        self.appended.push(Appended { first_seq, arena, index, marks: Marks::new(u64::from(count)) });
+    }
+
+    /// Messages left.
+    pub(super) fn settle(&mut self, settled: Settled) {
+        self.dirty = true;
+        self.settled.push(settled);
+    }
+
+    /// Sums up the commit: what to write and remove. `find` looks a batch up on disk: the one that starts at or before a
+    /// sequence number, or the first one after it.
+    pub(super) fn close_round<E>(
+        &mut self,
+        mut find: impl FnMut(u64, u64) -> Result<Option<(u64, Batch)>, E>,
+    ) -> Result<Rows, E> {
+        let mut rows = Rows::default();
+        self.dirty = false;
+        if !self.appended.is_sorted_by_key(|item| item.first_seq) {
+            self.appended.sort_by_key(|item| item.first_seq);
+        }
+        let mut settled = std::mem::take(&mut self.settled);
+        if !self.early.is_empty() {
+            settled.append(&mut self.early);
+        }
+        for settled in settled.drain(..) {
+            if self.settle_appended(&settled) {
+                continue;
+            }
+            if !self.settle_stored(&settled, &mut rows, &mut find)? {
+                self.early.push(settled);
+            }
+        }
+        self.settled = settled;
+        self.write_appended(&mut rows);
+        self.update_head();
+        self.mark_rows(&mut rows);
+        self.forget();
+        Ok(rows)
+    }
+
+    /// Settles what came in with this same commit: it will not be written.
+    fn settle_appended(&mut self, settled: &Settled) -> bool {
+        let at = self.appended.partition_point(|item| item.first_seq <= settled.first_seq);
+        let Some(item) = at.checked_sub(1).and_then(|at| self.appended.get_mut(at)) else { return false };
+        let from = settled.first_seq - item.first_seq;
+        let to = settled.last_seq - item.first_seq;
+        if to >= item.marks.span() {
+            return false;
+        }
+        item.marks.settle(from, to);
+        true
+    }
+
+    /// Settles what is on disk.
+    fn settle_stored<E>(
+        &mut self,
+        settled: &Settled,
+        rows: &mut Rows,
+        find: &mut impl FnMut(u64, u64) -> Result<Option<(u64, Batch)>, E>,
+    ) -> Result<bool, E> {
+        let mut found = false;
+        let mut seq = settled.first_seq;
+        while seq <= settled.last_seq {
+            let Some(first) = self.locate(seq, settled.last_seq, rows, find)? else { break };
+            found = true;
+            let batch = self.batches.get_mut(&first).expect("located above");
+            let from = seq.saturating_sub(first);
+            let to = (settled.last_seq - first).min(batch.marks.span() - 1);
+            batch.marks.settle(from, to);
+            if !batch.dirty {
+                batch.dirty = true;
+                self.touched.push(first);
+            }
+            seq = first + batch.marks.span();
+            if batch.marks.live() == 0 {
+                rows.remove.insert(first, batch.has_row);
+                self.batches.remove(&first);
+            }
+        }
+        if found {
+            self.state.count = self.state.count.saturating_sub(settled.count);
+            self.state.body_bytes = self.state.body_bytes.saturating_sub(settled.body_bytes);
+        }
+        Ok(found)
+    }
+
+    /// The first sequence number of the batch that holds `seq`, or else of the next one up to `last_seq`; known after it.
+    fn locate<E>(
+        &mut self,
+        seq: u64,
+        last_seq: u64,
+        rows: &Rows,
+        find: &mut impl FnMut(u64, u64) -> Result<Option<(u64, Batch)>, E>,
+    ) -> Result<Option<u64>, E> {
+        if let Some((&first, batch)) = self.batches.range(..=seq).next_back()
+            && seq < first + batch.marks.span()
+        {
+            return Ok(Some(first));
+        }
+        if let Some((from, to)) = self.unknown
+            && seq <= to
+            && last_seq >= from
+            && let Some((first, batch)) = find(seq, last_seq)?
+            && !rows.remove.contains_key(&first)
+        {
+            self.batches.entry(first).or_insert(batch);
+            return Ok(Some(first));
+        }
+        Ok(self.batches.range(seq..=last_seq).next().map(|(first, _)| *first))
+    }
+
+    /// Cuts what came in and stayed into batches.
+    fn write_appended(&mut self, rows: &mut Rows) {
+        let mut runs: Vec<BatchRun> = Vec::new();
+        let mut octets = 0;
+        let appended = std::mem::take(&mut self.appended);
+        for item in &appended {
+            self.state.next_seq = self.state.next_seq.max(item.first_seq + item.marks.span());
+            let mut next = item.marks.next_live(0);
+            while let Some(position) = next {
+                let index = item.index + u32::try_from(position).expect("positions index an arena");
+                let message = item.arena.message(index);
+                let size = message.record_len();
+                if octets > 0 && octets + size > BATCH_BYTES {
+                    self.add_batch(std::mem::take(&mut runs), rows);
+                    octets = 0;
+                }
+                octets += size;
+                self.state.count += 1;
+                self.state.body_bytes += message.body_len() as u64;
+                let seq = item.first_seq + position;
+                match runs.last_mut() {
+                    Some(run)
+                        if run.first_seq + u64::from(run.count) == seq && Arc::ptr_eq(&run.arena, &item.arena) =>
+                    {
+                        run.count += 1;
+                    }
+                    _ => runs.push(BatchRun { first_seq: seq, arena: item.arena.clone(), index, count: 1 }),
+                }
+                next = item.marks.next_live(position + 1);
+            }
+        }
+        self.add_batch(runs, rows);
+        self.appended = appended;
+        self.appended.clear();
+    }
+
+    fn add_batch(&mut self, runs: Vec<BatchRun>, rows: &mut Rows) {
+        let Some(first) = runs.first().map(|run| run.first_seq) else { return };
+        let shape = BatchShape {
+            span: runs.last().map_or(0, |run| run.first_seq + u64::from(run.count)) - first,
+            runs: runs.iter().map(|run| (run.first_seq - first, u64::from(run.count))).collect(),
+        };
+        self.batches.insert(first, Batch::on_disk(&shape, None));
+        rows.insert.push(runs);
+    }
+
+    /// Moves the lower bound of what is live, if it is known.
+    fn update_head(&mut self) {
+        let first = self.batches.first_key_value().map(|(first, batch)| first + batch.marks.prefix());
+        if self.state.count == 0 {
+            self.unknown = None;
+        }
+        match (first, self.unknown) {
+            (Some(first), Some((from, _))) if first < from => self.state.head_seq = self.state.head_seq.max(first),
+            (Some(first), None) => self.state.head_seq = self.state.head_seq.max(first),
+            (None, None) => self.state.head_seq = self.state.next_seq,
+            (Some(_) | None, Some(_)) => {}
+        }
+    }
+
+    /// Writes down which messages of a batch are gone, unless the head says it all.
+    fn mark_rows(&mut self, rows: &mut Rows) {
+        let head_seq = self.state.head_seq;
+        for first in self.touched.drain(..) {
+            let Some(batch) = self.batches.get_mut(&first) else { continue };
+            batch.dirty = false;
+            let said_by_head = batch.marks.is_prefix_only() && first + batch.marks.prefix() <= head_seq;
+            if !said_by_head {
+                rows.mark.push((first, batch.marks.to_bytes()));
+                batch.has_row = true;
+            }
+        }
+    }
+
+    /// Forgets untouched batches in the middle when there are many.
+    fn forget(&mut self) {
+        if self.batches.len() <= KNOWN_BATCHES_MAX {
+            return;
+        }
+        let first = self.batches.first_key_value().map(|(first, _)| *first);
+        let (mut from, mut to) = self.unknown.unwrap_or((u64::MAX, 0));
+        self.batches.retain(|seq, batch| {
+            let keep = Some(*seq) == first || batch.dirty || batch.marks.live() < batch.marks.span();
+            if !keep {
+                from = from.min(*seq);
+                to = to.max(seq + batch.marks.span() - 1);
+            }
+            keep
+        });
+        self.unknown = Some((from, to));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::message::{ArenaBuilder, Body, MessageParts, Timestamp};
+
+    fn arena(count: u32) -> Arc<Arena> {
+        let mut builder = ArenaBuilder::new();
+        for _ in 0..count {
+            builder.push(&MessageParts {
+                exchange: b"",
+                routing_key: b"q",
+                properties: &[0, 0],
+                body: Body::Borrowed(b"x"),
+                persistent: true,
+                priority: 0,
+                expiration_ms: None,
+                broker_deaths: false,
+                enqueued_at: Timestamp::from_millis(0),
+            });
+        }
+        builder.finish()
+    }
+
+    fn settled(first_seq: u64, last_seq: u64) -> Settled {
+        let count = last_seq - first_seq + 1;
+        Settled { first_seq, last_seq, count, body_bytes: count, durable: true }
+    }
+
+    fn close(ledger: &mut Ledger) -> Rows {
+        ledger.close_round(|_, _| Ok::<_, ()>(None)).expect("nothing is looked up")
+    }
+
+    fn written(rows: &Rows) -> Vec<(u64, u32)> {
+        rows.insert.iter().flatten().map(|run| (run.first_seq, run.count)).collect()
+    }
+
+    #[test]
+    fn what_came_and_went_in_one_commit_is_not_written() {
+        let mut ledger = Ledger::default();
+        ledger.append(0, arena(10), 0, 10);
+        ledger.settle(settled(0, 3));
+        ledger.settle(settled(6, 6));
+        let rows = close(&mut ledger);
+        assert_eq!(written(&rows), [(4, 2), (7, 3)]);
+        assert_eq!((ledger.state.count, ledger.state.next_seq, ledger.state.head_seq), (5, 10, 4));
+        ledger.append(10, arena(5), 0, 5);
+        ledger.settle(settled(10, 14));
+        assert!(written(&close(&mut ledger)).is_empty());
+    }
+
+    #[test]
+    fn a_batch_goes_with_its_last_message() {
+        let mut ledger = Ledger::default();
+        ledger.append(0, arena(10), 0, 10);
+        close(&mut ledger);
+        ledger.settle(settled(0, 4));
+        let rows = close(&mut ledger);
+        assert!(rows.remove.is_empty() && rows.mark.is_empty(), "the head says it");
+        assert_eq!(ledger.state.head_seq, 5);
+        ledger.settle(settled(7, 7));
+        let rows = close(&mut ledger);
+        assert_eq!(rows.mark.len(), 1);
+        ledger.settle(settled(5, 6));
+        ledger.settle(settled(8, 9));
+        let rows = close(&mut ledger);
+        assert_eq!(rows.remove.into_iter().collect::<Vec<_>>(), [(0, true)]);
+        assert_eq!(ledger.state.count, 0);
+    }
+
+    #[test]
+    fn a_settlement_before_its_append_waits_for_it() {
+        let mut ledger = Ledger::default();
+        ledger.settle(settled(3, 4));
+        close(&mut ledger);
+        ledger.append(0, arena(5), 0, 5);
+        assert_eq!(written(&close(&mut ledger)), [(0, 3)]);
+        assert_eq!(ledger.state.count, 3);
+    }
+
+    #[test]
+    fn a_batch_of_before_the_start_is_looked_up() {
+        let state = LaneState { head_seq: 10, next_seq: 20, count: 10, body_bytes: 10, delivered_below: 0 };
+        let mut ledger = Ledger::recovered(state);
+        ledger.settle(settled(10, 19));
+        let rows = ledger
+            .close_round(|seq, _| {
+                assert_eq!(seq, 10);
+                let shape = BatchShape { span: 10, runs: vec![(0, 10)] };
+                Ok::<_, ()>(Some((10, Batch::on_disk(&shape, None))))
+            })
+            .expect("found");
+        assert_eq!(rows.remove.len(), 1);
+        assert_eq!((ledger.state.count, ledger.state.head_seq), (0, 20));
+    }
+}

@@ -1,0 +1,211 @@
+//! What survives a restart: definitions, messages, and which of them are settled.
+//!
+//! Connections hand whole [`Transaction`]s to the store and get a [`Ticket`]; what one transaction does to several queues is
+//! on disk as a whole or not at all. Durability comes back as a watermark ([`Store::durable`]); whoever waits is woken once
+//! for each commit. Two implementations: `disk` (redb: one writer thread, group commit) and `memory` (nothing survives).
+//!
+//! Invariants: a ticket is durable only after an fsynced commit that contains its transaction; a sequence number is
+//! appended at most once and settled at most once; operations of different transactions on one queue may arrive in another
+//! order than the queue made them, so a settlement may come before its append.
+
+pub mod memory;
+pub mod disk;
+mod ledger;
+mod schema;
+mod writer;
+
+use std::fmt;
+use std::sync::Arc;
+
+use leveret_protocol::ShortString;
+
+use crate::engine::message::Arena;
+use crate::engine::queue::{Loaded, QueueId, RecoveredLane, Settled};
+use crate::engine::vhost::{Binding, Change, ExchangeRecord, QueueRecord};
+
+/// The place of a transaction in the store's order; 0 stands for "nothing to wait for".
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(u64);
+
+impl Ticket {
+    /// Nothing to wait for.
+    pub const NONE: Self = Self(0);
+
+    /// The ticket with this number.
+    pub const fn new(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// Its number.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+}
+
+/// A lane of a queue as the store names it: the queue's number and the lane in one sortable number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LaneKey(u64);
+
+impl LaneKey {
+    /// The lane of a queue.
+    pub const fn new(queue: QueueId, lane: u8) -> Self {
+        Self((queue.get() << 8) | lane as u64)
+    }
+
+    /// The key with this number.
+    pub const fn from_number(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// Its number.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+
+    /// The queue.
+    pub const fn queue(self) -> QueueId {
+        QueueId::new(self.0 >> 8)
+    }
+
+    /// The lane.
+    pub const fn lane(self) -> u8 {
+        (self.0 & 0xff) as u8
+    }
+}
+
+/// One change to what is stored.
+#[derive(Debug)]
+pub enum Op {
+    /// Messages came into a durable queue.
+    Append {
+        /// Where to.
+        lane: LaneKey,
+        /// Sequence number of the first one.
+        first_seq: u64,
+        /// Where they are in memory.
+        arena: Arc<Arena>,
+        /// Index of the first one in the arena.
+        index: u32,
+        /// How many.
+        count: u32,
+    },
+    /// Messages left a durable queue.
+    Settled {
+        /// Where from.
+        lane: LaneKey,
+        /// Which.
+        settled: Settled,
+    },
+    /// A durable entity came or went.
+    Define {
+        /// Its vhost.
+        vhost: ShortString,
+        /// What happened.
+        change: Change,
+    },
+    /// Messages below this number were delivered at least once; told at a clean stop.
+    Delivered {
+        /// Which lane.
+        lane: LaneKey,
+        /// The first number never delivered.
+        below: u64,
+    },
+}
+
+/// Somebody who waits for the store.
+pub trait Waiter: Send + Sync + fmt::Debug {
+    /// The watermark moved.
+    fn wake(&self);
+}
+
+/// Changes that belong together.
+#[derive(Debug, Default)]
+pub struct Transaction {
+    /// The changes, in order.
+    pub ops: Vec<Op>,
+    /// Who is woken when they are durable.
+    pub waiter: Option<Arc<dyn Waiter>>,
+}
+
+/// A request to bring stored messages back.
+pub struct LoadRequest {
+    /// Which lane.
+    pub lane: LaneKey,
+    /// From this sequence number on.
+    pub from_seq: u64,
+    /// About how many octets.
+    pub max_bytes: usize,
+    /// Called with the result on the store's reader thread.
+    pub reply: Box<dyn FnOnce(LoadReply) + Send>,
+}
+
+impl fmt::Debug for LoadRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LoadRequest").field("lane", &self.lane).field("from_seq", &self.from_seq).finish_non_exhaustive()
+    }
+}
+
+/// Messages brought back.
+#[derive(Debug, Default)]
+pub struct LoadReply {
+    /// The live ones, ascending.
+    pub loaded: Vec<Loaded>,
+    /// Everything up to here was looked at; `u64::MAX` at the end of the lane.
+    pub complete_to: u64,
+}
+
+/// Everything that the store found at start but the messages.
+#[derive(Debug, Default)]
+pub struct Recovered {
+    /// Exchanges by vhost.
+    pub exchanges: Vec<(ShortString, ExchangeRecord)>,
+    /// Queues by vhost, each with its lanes.
+    pub queues: Vec<(ShortString, QueueRecord, Vec<RecoveredLane>)>,
+    /// Bindings by vhost.
+    pub bindings: Vec<(ShortString, Binding)>,
+    /// The number that the next queue gets.
+    pub next_queue_id: u64,
+    /// The last stop was orderly.
+    pub clean: bool,
+}
+
+/// Where definitions and messages survive.
+pub trait Store: Send + Sync + fmt::Debug {
+    /// Takes a transaction; it will be durable once [`Store::durable`] reaches the ticket.
+    fn submit(&self, transaction: Transaction) -> Ticket;
+
+    /// Everything up to this ticket is durable.
+    fn durable(&self) -> Ticket;
+
+    /// Whether messages appended under this ticket can be read back.
+    fn is_stored(&self, ticket: u64) -> bool;
+
+    /// Brings messages back, off the caller's thread.
+    fn load(&self, request: LoadRequest);
+
+    /// Whether more waits to be written than should: publishers are held back.
+    fn is_saturated(&self) -> bool;
+
+    /// Writes what waits and closes; nothing is taken after it.
+    fn close(&self);
+}
+
+/// Why the store cannot be opened or written.
+#[derive(Debug)]
+pub struct StoreError {
+    message: String,
+}
+
+impl StoreError {
+    fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into() }
+    }
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for StoreError {}

@@ -1,0 +1,292 @@
+//! The store thread: redb's only writer. It takes everything that waits, commits it as one transaction, then publishes the
+//! new watermark and wakes whoever waits for it. While it commits the next batch grows: group commit without a timer, and
+//! a lone publish waits for nobody.
+//!
+//! A failed commit is final: the watermark stays, nothing more is taken, and the broker is told to stop.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use leveret_protocol::ShortString;
+use redb::{Database, Durability, ReadableTable, Table, WriteTransaction};
+use tracing::error;
+
+use super::disk::Shared;
+use super::ledger::{Batch, Ledger};
+use super::schema::batches::{BATCHES, SETTLED, encode_batch, read_shape};
+use super::schema::bindings::{self, BINDINGS};
+use super::schema::exchanges::{self, EXCHANGES};
+use super::schema::lanes::{LANES, LaneState};
+use super::schema::meta::{KEY_CLEAN, KEY_NEXT_QUEUE_ID, META};
+use super::schema::queues::{self, QUEUES};
+use super::{LaneKey, Op, Ticket, Transaction, Waiter};
+use crate::engine::queue::QueueId;
+use crate::engine::vhost::Change;
+
+/// What the writer thread owns.
+pub(super) struct Writer {
+    database: Arc<Database>,
+    shared: Arc<Shared>,
+    ledgers: HashMap<LaneKey, Ledger>,
+    /// Durable queues: what comes for others comes too late.
+    queues: HashSet<QueueId>,
+    next_queue_id: u64,
+    scratch: Vec<u8>,
+}
+
+/// A definition to be written.
+type Definition = (ShortString, Change);
+
+struct Tables<'txn> {
+    batches: Table<'txn, (u64, u64), &'static [u8]>,
+    settled: Table<'txn, (u64, u64), &'static [u8]>,
+    lanes: Table<'txn, u64, &'static [u8]>,
+}
+
+impl Writer {
+    pub(super) fn new(
+        database: Arc<Database>,
+        shared: Arc<Shared>,
+        lanes: BTreeMap<u64, LaneState>,
+        queues: HashSet<QueueId>,
+        next_queue_id: u64,
+    ) -> Self {
+        let ledgers =
+            lanes.into_iter().map(|(lane, state)| (LaneKey::from_number(lane), Ledger::recovered(state))).collect();
+        Self { database, shared, ledgers, queues, next_queue_id, scratch: Vec::new() }
+    }
+
+    /// Commits until the store is closed or a commit fails.
+    pub(super) fn run(mut self) {
+        let mut batch = Vec::new();
+        while let Some(ticket) = self.shared.take(&mut batch) {
+            if let Err(cause) = self.commit(&mut batch) {
+                error!(
+                    data_dir = %self.shared.data_dir.display(),
+                    %cause,
+                    "commit failed: nothing since the last commit is confirmed and the broker stops; free the disk or \
+                     replace it, then start again"
+                );
+                self.shared.fail();
+                return;
+            }
+            self.publish(ticket, &mut batch);
+        }
+        if let Err(cause) = self.mark_clean() {
+            error!(data_dir = %self.shared.data_dir.display(), %cause, "the orderly stop could not be noted");
+        }
+    }
+
+    fn publish(&self, ticket: Ticket, batch: &mut Vec<Transaction>) {
+        self.shared.set_durable(ticket);
+        let mut last: Option<Arc<dyn Waiter>> = None;
+        for transaction in batch.drain(..) {
+            let Some(waiter) = transaction.waiter else { continue };
+            if !last.as_ref().is_some_and(|last| Arc::ptr_eq(last, &waiter)) {
+                waiter.wake();
+                last = Some(waiter);
+            }
+        }
+    }
+
+    fn commit(&mut self, batch: &mut [Transaction]) -> Result<(), redb::Error> {
+        let mut touched = Vec::new();
+        let mut definitions = Vec::new();
+        for transaction in batch.iter_mut() {
+            for op in transaction.ops.drain(..) {
+                self.collect(op, &mut touched, &mut definitions);
+            }
+        }
+        if touched.is_empty() && definitions.is_empty() {
+            return Ok(());
+        }
+        let database = self.database.clone();
+        let mut txn = database.begin_write()?;
+        txn.set_durability(Durability::Immediate)?;
+        let mut changed = !definitions.is_empty();
+        if !definitions.is_empty() {
+            self.write_definitions(&txn, &definitions)?;
+        }
+        {
+            let mut tables = Tables {
+                batches: txn.open_table(BATCHES)?,
+                settled: txn.open_table(SETTLED)?,
+                lanes: txn.open_table(LANES)?,
+            };
+            for lane in touched {
+                changed |= self.write_lane(lane, &mut tables)?;
+            }
+        }
+        if changed { txn.commit()? } else { txn.abort()? }
+        Ok(())
+    }
+
+    /// Sorts one operation to the lane or definition that it is about.
+    fn collect(&mut self, op: Op, touched: &mut Vec<LaneKey>, definitions: &mut Vec<Definition>) {
+        let lane = match op {
+            Op::Append { lane, first_seq, arena, index, count } => {
+                if !self.queues.contains(&lane.queue()) {
+                    return;
+                }
+                let ledger = self.ledgers.entry(lane).or_default();
+                if !ledger.dirty {
+                    touched.push(lane);
+                }
+                return ledger.append(first_seq, arena, index, count);
+            }
+            Op::Settled { lane, settled } => {
+                if !self.queues.contains(&lane.queue()) {
+                    return;
+                }
+                let ledger = self.ledgers.entry(lane).or_default();
+                if !ledger.dirty {
+                    touched.push(lane);
+                }
+                return ledger.settle(settled);
+            }
+            Op::Delivered { lane, below } => match self.ledgers.get_mut(&lane) {
+                Some(ledger) if ledger.state.delivered_below != below => {
+                    ledger.state.delivered_below = below;
+                    if ledger.dirty {
+                        return;
+                    }
+                    ledger.dirty = true;
+                    lane
+                }
+                Some(_) | None => return,
+            },
+            Op::Define { vhost, change } => {
+                match &change {
+                    Change::QueueAdded(record) => {
+                        self.queues.insert(record.id);
+                    }
+                    Change::QueueRemoved(id) => {
+                        self.queues.remove(id);
+                        self.ledgers.retain(|lane, _| lane.queue() != *id);
+                    }
+                    Change::ExchangeAdded(_)
+                    | Change::ExchangeRemoved(_)
+                    | Change::BindingAdded(_)
+                    | Change::BindingRemoved(_) => {}
+                }
+                definitions.push((vhost, change));
+                return;
+            }
+        };
+        touched.push(lane);
+    }
+
+    /// Writes what the commit does to one lane; whether there was anything to write.
+    fn write_lane(&mut self, lane: LaneKey, tables: &mut Tables<'_>) -> Result<bool, redb::Error> {
+        // A queue deleted in this same commit has no ledger any more.
+        let Some(ledger) = self.ledgers.get_mut(&lane) else { return Ok(true) };
+        let before = ledger.state;
+        let key = lane.get();
+        let rows = ledger.close_round(|seq, last_seq| find_batch(key, seq, last_seq, tables))?;
+        let state = ledger.state;
+        let changed = !rows.insert.is_empty() || !rows.remove.is_empty() || !rows.mark.is_empty();
+        for (first_seq, has_row) in rows.remove {
+            tables.batches.remove((key, first_seq))?;
+            if has_row {
+                tables.settled.remove((key, first_seq))?;
+            }
+        }
+        for runs in &rows.insert {
+            encode_batch(runs, &mut self.scratch);
+            let first_seq = runs.first().map_or(0, |run| run.first_seq);
+            tables.batches.insert((key, first_seq), self.scratch.as_slice())?;
+        }
+        for (first_seq, bitmap) in &rows.mark {
+            tables.settled.insert((key, *first_seq), bitmap.as_slice())?;
+        }
+        // What came and went without being written changes only numbers that a restart may start anew from.
+        let worth = changed || before.count != state.count || before.delivered_below != state.delivered_below;
+        if worth {
+            tables.lanes.insert(key, state.encode().as_slice())?;
+        }
+        Ok(worth)
+    }
+
+    fn write_definitions(&mut self, txn: &WriteTransaction, definitions: &[Definition]) -> Result<(), redb::Error> {
+        let mut exchange_table = txn.open_table(EXCHANGES)?;
+        let mut queue_table = txn.open_table(QUEUES)?;
+        let mut binding_table = txn.open_table(BINDINGS)?;
+        let mut last_id = None;
+        for (vhost, change) in definitions {
+            match change {
+                Change::ExchangeAdded(record) => {
+                    let key = exchanges::key(vhost, &record.name);
+                    exchange_table.insert(key.as_slice(), exchanges::encode_value(record).as_slice())?;
+                }
+                Change::ExchangeRemoved(name) => {
+                    exchange_table.remove(exchanges::key(vhost, name).as_slice())?;
+                }
+                Change::QueueAdded(record) => {
+                    last_id = last_id.max(Some(record.id.get()));
+                    queue_table.insert(record.id.get(), queues::encode_value(vhost, record).as_slice())?;
+                }
+                Change::QueueRemoved(id) => {
+                    queue_table.remove(id.get())?;
+                    remove_messages(txn, *id)?;
+                }
+                Change::BindingAdded(binding) => {
+                    binding_table.insert(bindings::key(vhost, binding).as_slice(), ())?;
+                }
+                Change::BindingRemoved(binding) => {
+                    binding_table.remove(bindings::key(vhost, binding).as_slice())?;
+                }
+            }
+        }
+        if let Some(id) = last_id
+            && id >= self.next_queue_id
+        {
+            self.next_queue_id = id + 1;
+            txn.open_table(META)?.insert(KEY_NEXT_QUEUE_ID, self.next_queue_id)?;
+        }
+        Ok(())
+    }
+
+    fn mark_clean(&self) -> Result<(), redb::Error> {
+        let txn = self.database.begin_write()?;
+        txn.open_table(META)?.insert(KEY_CLEAN, 1)?;
+        txn.commit()?;
+        Ok(())
+    }
+}
+
+/// Removes everything that the store has of a queue's messages.
+fn remove_messages(txn: &WriteTransaction, id: QueueId) -> Result<(), redb::Error> {
+    let (first, last) = (LaneKey::new(id, 0).get(), LaneKey::new(id, u8::MAX).get());
+    txn.open_table(LANES)?.retain_in(first..=last, |_, _| false)?;
+    txn.open_table(BATCHES)?.retain_in((first, 0)..=(last, u64::MAX), |_, _| false)?;
+    txn.open_table(SETTLED)?.retain_in((first, 0)..=(last, u64::MAX), |_, _| false)?;
+    Ok(())
+}
+
+/// The batch that starts at or before `seq` and reaches it, or else the next one up to `last_seq`.
+fn find_batch(
+    lane: u64,
+    seq: u64,
+    last_seq: u64,
+    tables: &Tables<'_>,
+) -> Result<Option<(u64, Batch)>, redb::Error> {
+    let before = tables.batches.range((lane, 0)..=(lane, seq))?.next_back().transpose()?;
+    if let Some((key, value)) = before {
+        let (_, first) = key.value();
+        if let Some(shape) = read_shape(value.value())
+            && seq < first + shape.span
+        {
+            let row = tables.settled.get((lane, first))?;
+            return Ok(Some((first, Batch::on_disk(&shape, row.as_ref().map(|row| row.value())))));
+        }
+    }
+    for entry in tables.batches.range((lane, seq)..=(lane, last_seq))? {
+        let (key, value) = entry?;
+        let (_, first) = key.value();
+        if let Some(shape) = read_shape(value.value()) {
+            let row = tables.settled.get((lane, first))?;
+            return Ok(Some((first, Batch::on_disk(&shape, row.as_ref().map(|row| row.value())))));
+        }
+    }
+    Ok(None)
+}
