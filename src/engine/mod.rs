@@ -6,6 +6,7 @@
 pub mod channel;
 pub mod dead_letter;
 pub mod exchange;
+pub mod handshake;
 
 pub mod message;
 pub mod names;

@@ -75,9 +75,13 @@ impl Queue {
     /// The time has come that [`Queue::deadline`] named.
     pub fn handle_timeout(&mut self, now: Timestamp, fx: &mut Vec<QueueEffect>) -> TimeoutOutcome {
         self.expire(now, fx);
-        let unused = self.settings.expires_ms.is_some_and(|expires_ms| {
+        if self.is_expired(now) && !self.deleted { TimeoutOutcome::QueueExpired } else { TimeoutOutcome::Kept }
+    }
+
+    /// Whether nobody used the queue for its `x-expires`.
+    pub fn is_expired(&self, now: Timestamp) -> bool {
+        self.settings.expires_ms.is_some_and(|expires_ms| {
             self.consumers.is_empty() && self.last_used.plus_millis(expires_ms) <= now
-        });
-        if unused && !self.deleted { TimeoutOutcome::QueueExpired } else { TimeoutOutcome::Kept }
+        })
     }
 }

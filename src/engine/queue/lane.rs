@@ -225,19 +225,9 @@ impl Lane {
         self.resident_bytes
     }
 
-    /// The number that the next message gets.
-    pub fn next_seq(&self) -> u64 {
-        self.next_seq
-    }
-
-    /// The first number that was never delivered.
-    pub fn cursor(&self) -> u64 {
-        self.cursor
-    }
-
-    /// The oldest number that is not settled.
-    pub fn head_seq(&self) -> u64 {
-        self.segments.front().map_or(self.next_seq, |segment| segment.first_seq + segment.marks.prefix())
+    /// Messages below this number were delivered before.
+    pub fn delivered_below(&self) -> u64 {
+        self.cursor.max(self.redelivered_below)
     }
 
     /// Appends `count` messages of `arena` from `index` on; returns the first one's number.
@@ -475,14 +465,6 @@ impl Lane {
         None
     }
 
-    /// Whether the message with this number waits (and is not settled or unacked).
-    pub fn is_ready(&self, seq: u64) -> bool {
-        (seq >= self.cursor || self.returned.contains(&seq))
-            && self
-                .find(seq)
-                .is_some_and(|at| !self.segments[at].marks.is_settled(seq - self.segments[at].first_seq))
-    }
-
     /// Drops every ready message; unacked ones stay. Returns how many left.
     pub fn purge(&mut self, out: &mut Vec<Settled>) -> u64 {
         let purged = self.ready;
@@ -627,7 +609,7 @@ mod tests {
         let mut out = Vec::new();
         lane.settle_unacked(0, 7, &mut out);
         assert_eq!(out.iter().map(|settled| settled.count).sum::<u64>(), 8);
-        assert_eq!((lane.unacked(), lane.head_seq(), lane.resident_bytes()), (0, 8, 0));
+        assert_eq!((lane.unacked(), lane.resident_bytes()), (0, 0));
     }
 
     #[test]

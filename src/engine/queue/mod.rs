@@ -235,9 +235,9 @@ impl Queue {
         self.lanes.iter().map(Lane::resident_bytes).sum()
     }
 
-    /// For each lane: its number, the oldest unsettled sequence number, the next one, and the first never delivered.
-    pub fn lane_marks(&self) -> impl Iterator<Item = (u8, u64, u64, u64)> {
-        self.lanes.iter().map(|lane| (lane.number(), lane.head_seq(), lane.next_seq(), lane.cursor()))
+    /// For each lane its number, and below which sequence number messages were delivered before, here or in a life past.
+    pub fn delivered_marks(&self) -> impl Iterator<Item = (u8, u64)> {
+        self.lanes.iter().map(|lane| (lane.number(), lane.delivered_below()))
     }
 
     /// Takes in the messages of an arena, all persistent or all not. Returns the indexes of those that it refused.

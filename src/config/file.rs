@@ -1,0 +1,310 @@
+//! `rabbitmq.conf`-style files (`key = value`) and the environment, as settings laid over the defaults.
+//!
+//! A key that is not known is an error that names the nearest one.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use leveret_protocol::{FRAME_MIN_SIZE, ShortString};
+
+use super::{AMQP_PORT, Config, DataDir};
+
+/// Why a configuration is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError(String);
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Plain,
+    /// One JSON object a line.
+    Json,
+}
+
+/// What is logged, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Logging {
+    /// `error`, `warning`, `info`, `debug` or `none`.
+    pub level: String,
+    /// How lines look.
+    pub format: Format,
+}
+
+/// Configuration on its way to a [`Config`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The broker's configuration.
+    pub config: Config,
+    /// What is logged.
+    pub logging: Logging,
+    /// The listeners were set, so the next `listeners.tcp.*` adds to them.
+    listeners_set: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            config: Config::default(),
+            logging: Logging { level: "info".to_owned(), format: Format::Plain },
+            listeners_set: false,
+        }
+    }
+}
+
+/// Every key that a file may have. `*` stands for one word.
+const KEYS: [&str; 15] = [
+    "listeners.tcp.*",
+    "default_user",
+    "default_pass",
+    "default_vhost",
+    "loopback_users",
+    "loopback_users.*",
+    "heartbeat",
+    "frame_max",
+    "channel_max",
+    "max_message_size",
+    "handshake_timeout",
+    "log.console.level",
+    "log.console.formatter",
+    "data_dir",
+    "cluster_name",
+];
+
+impl Settings {
+    /// Lays a file over these settings.
+    pub fn read_file(&mut self, path: &Path) -> Result<(), ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|cause| ConfigError(format!("cannot read {}: {cause}", path.display())))?;
+        self.apply_text(&text).map_err(|ConfigError(text)| ConfigError(format!("{}: {text}", path.display())))
+    }
+
+    /// Lays `key = value` lines over these settings.
+    pub fn apply_text(&mut self, text: &str) -> Result<(), ConfigError> {
+        for (number, line) in (1..).zip(text.lines()) {
+            let line = line.trim();
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let (key, value) = line
+                .split_once('=')
+                .ok_or_else(|| ConfigError(format!("line {number}: expected 'key = value', got '{line}'")))?;
+            self.set(key.trim(), unquote(value.trim()))
+                .map_err(|ConfigError(text)| ConfigError(format!("line {number}: {text}")))?;
+        }
+        Ok(())
+    }
+
+    /// Lays the environment over these settings: RabbitMQ's variables.
+    pub fn apply_environment(&mut self, variable: impl Fn(&str) -> Option<String>) -> Result<(), ConfigError> {
+        for (name, key) in [
+            ("RABBITMQ_DEFAULT_USER", "default_user"),
+            ("RABBITMQ_DEFAULT_PASS", "default_pass"),
+            ("RABBITMQ_DEFAULT_VHOST", "default_vhost"),
+        ] {
+            if let Some(value) = variable(name) {
+                self.set(key, &value).map_err(|ConfigError(text)| ConfigError(format!("{name}: {text}")))?;
+            }
+        }
+        let port = variable("RABBITMQ_NODE_PORT").map(|port| number(&port, "RABBITMQ_NODE_PORT")).transpose()?;
+        let address = variable("RABBITMQ_NODE_IP_ADDRESS").filter(|address| !address.is_empty());
+        let address: Option<IpAddr> = address
+            .map(|text| text.parse().map_err(|_| ConfigError(format!("RABBITMQ_NODE_IP_ADDRESS: no address: '{text}'"))))
+            .transpose()?;
+        match (address, port) {
+            (None, None) => {}
+            (Some(address), port) => self.listen_on(vec![SocketAddr::new(address, port.unwrap_or(AMQP_PORT))]),
+            (None, Some(port)) => self.listen_on(loopback(port)),
+        }
+        Ok(())
+    }
+
+    /// Listens on these addresses and no others.
+    pub fn listen_on(&mut self, addresses: Vec<SocketAddr>) {
+        self.config.listen = addresses;
+        self.config.listen_is_default = false;
+        self.listeners_set = true;
+    }
+
+    fn set(&mut self, key: &str, value: &str) -> Result<(), ConfigError> {
+        let config = &mut self.config;
+        match key {
+            "default_user" => value.clone_into(&mut config.default_user),
+            "default_pass" => value.clone_into(&mut config.default_pass),
+            "default_vhost" => config.default_vhost = name(value, key)?,
+            "loopback_users" if value == "none" => config.loopback_users.clear(),
+            "loopback_users" => return Err(ConfigError("loopback_users: only 'none' is known; name users with loopback_users.NAME = true".to_owned())),
+            "heartbeat" => config.heartbeat_seconds = number(value, key)?,
+            "frame_max" => {
+                config.frame_max = number(value, key)?;
+                if config.frame_max < FRAME_MIN_SIZE {
+                    return Err(ConfigError(format!("frame_max: at least {FRAME_MIN_SIZE}, got {value}")));
+                }
+            }
+            "channel_max" => {
+                config.channel_max = number(value, key)?;
+                if config.channel_max == 0 {
+                    return Err(ConfigError("channel_max: at least 1".to_owned()));
+                }
+            }
+            "max_message_size" => config.max_message_size = number(value, key)?,
+            "handshake_timeout" => config.handshake_timeout = Duration::from_millis(number(value, key)?),
+            "log.console.level" => match value {
+                "error" | "warning" | "info" | "debug" | "none" => value.clone_into(&mut self.logging.level),
+                _ => return Err(ConfigError(format!("{key}: error, warning, info, debug or none, not '{value}'"))),
+            },
+            "log.console.formatter" => {
+                self.logging.format = match value {
+                    "json" => Format::Json,
+                    "plaintext" => Format::Plain,
+                    _ => return Err(ConfigError(format!("{key}: plaintext or json, not '{value}'"))),
+                }
+            }
+            "data_dir" => config.data_dir = DataDir::Path(PathBuf::from(value)),
+            "cluster_name" => value.clone_into(&mut config.identity.cluster_name),
+            _ => {
+                if let Some(user) = key.strip_prefix("loopback_users.") {
+                    config.loopback_users.retain(|known| known != user);
+                    if truth(value, key)? {
+                        config.loopback_users.push(user.to_owned());
+                    }
+                } else if key.starts_with("listeners.tcp.") {
+                    self.add_listener(value, key)?;
+                } else {
+                    return Err(unknown(key));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A port on every address, or an address with a port; `none` for no listener.
+    fn add_listener(&mut self, value: &str, key: &str) -> Result<(), ConfigError> {
+        if !std::mem::replace(&mut self.listeners_set, true) {
+            self.config.listen.clear();
+            self.config.listen_is_default = false;
+        }
+        if value == "none" {
+            return Ok(());
+        }
+        if let Ok(port) = value.parse() {
+            self.config.listen.push(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)));
+        } else {
+            let address = parse_listen(value).map_err(|text| ConfigError(format!("{key}: {text}")))?;
+            self.config.listen.push(address);
+        }
+        Ok(())
+    }
+}
+
+fn loopback(port: u16) -> Vec<SocketAddr> {
+    vec![SocketAddr::from((Ipv4Addr::LOCALHOST, port)), SocketAddr::from((Ipv6Addr::LOCALHOST, port))]
+}
+
+/// Reads `ADDR:PORT`; `localhost` is this machine.
+pub fn parse_listen(text: &str) -> Result<SocketAddr, String> {
+    let numeric = text.strip_prefix("localhost:").map_or_else(|| text.to_owned(), |port| format!("127.0.0.1:{port}"));
+    numeric.parse().map_err(|_| format!("expected ADDRESS:PORT, got '{text}'"))
+}
+
+fn unquote(value: &str) -> &str {
+    value.strip_prefix('\'').and_then(|rest| rest.strip_suffix('\'')).unwrap_or(value)
+}
+
+fn number<N: FromStr>(value: &str, key: &str) -> Result<N, ConfigError> {
+    value.parse().map_err(|_| ConfigError(format!("{key}: expected a number in range, got '{value}'")))
+}
+
+fn name(value: &str, key: &str) -> Result<ShortString, ConfigError> {
+    ShortString::try_from(value).map_err(|_| ConfigError(format!("{key}: at most 255 octets")))
+}
+
+fn truth(value: &str, key: &str) -> Result<bool, ConfigError> {
+    match value {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err(ConfigError(format!("{key}: true or false, not '{value}'"))),
+    }
+}
+
+fn unknown(key: &str) -> ConfigError {
+    let nearest = KEYS.iter().min_by_key(|known| distance(key, known)).unwrap_or(&KEYS[0]);
+    ConfigError(format!("unknown key '{key}'; did you mean '{nearest}'?"))
+}
+
+/// Edits that turn one word into the other (Levenshtein).
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, to) in b.iter().enumerate() {
+            let substituted = diagonal + usize::from(from != *to);
+            diagonal = row[j + 1];
+            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Settings, String> {
+        let mut settings = Settings::default();
+        settings.apply_text(text).map_err(|error| error.to_string())?;
+        Ok(settings)
+    }
+
+    #[test]
+    fn a_file_is_read() {
+        let settings = read(
+            "# a comment\nlisteners.tcp.1 = 127.0.0.1:5673\nlisteners.tcp.2 = 5674\ndefault_user = 'me'\n\
+             loopback_users = none\nlog.console.formatter = json\n",
+        )
+        .expect("valid");
+        assert_eq!(settings.config.listen.len(), 2);
+        assert_eq!(settings.config.listen[0].port(), 5673);
+        assert_eq!(settings.config.default_user, "me");
+        assert!(settings.config.loopback_users.is_empty());
+        assert_eq!(settings.logging.format, Format::Json);
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        assert_eq!(
+            read("heartbaet = 3").err().as_deref(),
+            Some("line 1: unknown key 'heartbaet'; did you mean 'heartbeat'?")
+        );
+        assert!(read("\nheartbeat").expect_err("no value").starts_with("line 2: expected 'key = value'"));
+        assert!(read("channel_max = 0").is_err() && read("frame_max = 100").is_err());
+        assert!(read("heartbeat = 70000").is_err() && read("listeners.tcp.1 = nowhere").is_err());
+    }
+
+    #[test]
+    fn the_environment_overrides() {
+        let mut settings = Settings::default();
+        let variables = |name: &str| match name {
+            "RABBITMQ_NODE_PORT" => Some("5999".to_owned()),
+            "RABBITMQ_DEFAULT_PASS" => Some("secret".to_owned()),
+            _ => None,
+        };
+        settings.apply_environment(variables).expect("valid");
+        assert_eq!(settings.config.listen[0].port(), 5999);
+        assert_eq!(settings.config.default_pass, "secret");
+    }
+}

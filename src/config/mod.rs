@@ -1,0 +1,142 @@
+//! Configuration: flags over environment over file over defaults, into one validated [`Config`].
+
+mod file;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use leveret_protocol::ShortString;
+
+pub use file::{ConfigError, Format, Logging, Settings, parse_listen};
+
+/// The port of AMQP 0-9-1.
+pub const AMQP_PORT: u16 = 5672;
+
+/// Where definitions and messages are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DataDir {
+    /// In memory: nothing survives.
+    Ephemeral,
+    /// In this directory, created if it is missing.
+    Path(PathBuf),
+}
+
+/// What the broker says it is. Clients switch features on by product and version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// `product` of the server properties.
+    pub product: String,
+    /// `version` of the server properties: the RabbitMQ version whose behaviour is followed.
+    pub version: String,
+    /// `cluster_name` of the server properties.
+    pub cluster_name: String,
+}
+
+/// A broker's configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Addresses to listen on; port 0 takes a free one.
+    pub listen: Vec<SocketAddr>,
+    /// The addresses are the default ones: one that the machine lacks is left out.
+    pub listen_is_default: bool,
+    /// Where definitions and messages are kept.
+    pub data_dir: DataDir,
+    /// The user that can log in.
+    pub default_user: String,
+    /// Its password.
+    pub default_pass: String,
+    /// Users that may log in only from this machine.
+    pub loopback_users: Vec<String>,
+    /// The vhost that exists.
+    pub default_vhost: ShortString,
+    /// Proposed heartbeat interval in seconds; 0 for none. RabbitMQ proposes 60.
+    pub heartbeat_seconds: u16,
+    /// Proposed largest frame in octets, as RabbitMQ's.
+    pub frame_max: u32,
+    /// Proposed number of channels, as RabbitMQ's.
+    pub channel_max: u16,
+    /// Largest body in octets. RabbitMQ 3.x takes 128 MiB, 4.x 16: the larger, so that no client breaks.
+    pub max_message_size: u64,
+    /// From the accept to connection.open-ok.
+    pub handshake_timeout: Duration,
+    /// What the broker says it is.
+    pub identity: Identity,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: vec![
+                SocketAddr::from((Ipv4Addr::LOCALHOST, AMQP_PORT)),
+                SocketAddr::from((Ipv6Addr::LOCALHOST, AMQP_PORT)),
+            ],
+            listen_is_default: true,
+            data_dir: DataDir::Ephemeral,
+            default_user: "guest".to_owned(),
+            default_pass: "guest".to_owned(),
+            loopback_users: vec!["guest".to_owned()],
+            default_vhost: ShortString::from_static("/"),
+            heartbeat_seconds: 60,
+            frame_max: 131_072,
+            channel_max: 2047,
+            max_message_size: 128 * 1024 * 1024,
+            handshake_timeout: Duration::from_secs(10),
+            identity: Identity {
+                product: "RabbitMQ".to_owned(),
+                version: "4.2.0".to_owned(),
+                cluster_name: "leveret".to_owned(),
+            },
+        }
+    }
+}
+
+impl Config {
+    /// A broker in memory on a free port of the loopback interface.
+    pub fn for_tests() -> Self {
+        Self {
+            listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))],
+            listen_is_default: false,
+            ..Self::default()
+        }
+    }
+
+    /// Whether this user may log in with this password from this address; else the reason, for the log.
+    pub(crate) fn check_login(&self, user: &ShortString, password: &[u8], from: IpAddr) -> Result<(), &'static str> {
+        if user.as_bytes() != self.default_user.as_bytes() {
+            return Err("unknown user");
+        }
+        if password.is_empty() || !same_octets(password, self.default_pass.as_bytes()) {
+            return Err("wrong password");
+        }
+        let local = from.is_loopback() || from.to_canonical().is_loopback();
+        if !local && self.loopback_users.contains(&self.default_user) {
+            return Err("this user may log in from this machine only");
+        }
+        Ok(())
+    }
+}
+
+/// Compares in a time that does not tell where the difference is.
+fn same_octets(a: &[u8], b: &[u8]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn guest_logs_in_from_this_machine_only() {
+        let config = Config::default();
+        let check = |user: &'static str, password: &str, from: &str| {
+            let from = from.parse().expect("address");
+            config.check_login(&ShortString::from_static(user), password.as_bytes(), from).is_ok()
+        };
+        assert!(check("guest", "guest", "127.0.0.1") && check("guest", "guest", "::1"));
+        assert!(check("guest", "guest", "::ffff:127.0.0.1"));
+        assert!(!check("guest", "guest", "192.0.2.1"));
+        assert!(!check("guest", "wrong", "127.0.0.1") && !check("guest", "", "127.0.0.1"));
+        assert!(!check("somebody", "guest", "127.0.0.1"));
+    }
+}

@@ -1,0 +1,27 @@
+//! Leveret, an AMQP 0-9-1 message broker: a drop-in for RabbitMQ's clients.
+//!
+//! ```text
+//! socket ─► codec (leveret-protocol) ─► connection task ─► channel ─► routing ─► queue ─► outbox ─► connection task ─► socket
+//!                                                                        └► store thread (redb, group commit) ─► confirms
+//! ```
+//!
+//! - [`engine`] decides: pure state machines, values in, effects out. No I/O, no clock, no locks.
+//! - `server` acts: sockets, locks, timers. Its map of locks stands in `server/registry.rs`.
+//! - [`store`] keeps: definitions and messages, on redb or in memory.
+//! - [`config`] and [`error`] are what their names say; [`perf`] is a load generator for any AMQP 0-9-1 broker.
+//!
+//! Invariants: a confirm leaves after the fsynced commit of every durable queue that the message went to; what one client
+//! operation does to several queues is one transaction of the store; no lock is held across an await; every buffer has a
+//! bound.
+//!
+//! [`Broker::start`] embeds a broker in a program or a test.
+
+pub mod config;
+pub mod engine;
+pub mod error;
+pub mod perf;
+mod server;
+pub mod store;
+
+pub use config::{Config, DataDir};
+pub use server::broker::{Broker, StartError};

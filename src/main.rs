@@ -1,0 +1,186 @@
+//! The `leveret` command: flags, configuration, logging, and the broker's life.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use leveret::config::{Format, Logging, Settings};
+use leveret::{Broker, DataDir};
+use tracing::{error, info};
+use tracing_subscriber::EnvFilter;
+
+/// An AMQP 0-9-1 message broker, a drop-in for RabbitMQ's clients.
+#[derive(Debug, Parser)]
+#[command(version, about, after_help = "Without a command the broker runs with its defaults: 127.0.0.1 and [::1], port \
+                                        5672, data in the user's data folder.")]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the broker (the default)
+    Server(ServerArgs),
+    /// Load any AMQP 0-9-1 broker and measure what it does
+    Perf(leveret::perf::PerfArgs),
+}
+
+#[derive(Args, Clone, Debug, Default)]
+struct ServerArgs {
+    /// Directory of definitions and messages; created if it is missing
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Address and port to listen on; may be given more than once
+    #[arg(long, value_name = "ADDR:PORT", value_parser = leveret::config::parse_listen)]
+    listen: Vec<SocketAddr>,
+    /// Keep everything in memory: nothing survives a restart
+    #[arg(long, conflicts_with = "data_dir")]
+    ephemeral: bool,
+    /// Configuration in rabbitmq.conf's format (also from RABBITMQ_CONFIG_FILE)
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// error, warning, info, debug or none; RUST_LOG overrides it
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<String>,
+    /// Log one JSON object a line
+    #[arg(long)]
+    log_json: bool,
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        None => run_server(&ServerArgs::default()),
+        Some(Command::Server(args)) => run_server(&args),
+        Some(Command::Perf(args)) => leveret::perf::run(&args).map_err(|cause| cause.to_string()),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(cause) => {
+            eprintln!("leveret: {cause}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Flags over environment over file over defaults.
+fn settings(args: &ServerArgs) -> Result<Settings, String> {
+    let mut settings = Settings::default();
+    let file = args.config.clone().or_else(|| std::env::var_os("RABBITMQ_CONFIG_FILE").map(PathBuf::from));
+    settings.config.data_dir = default_data_dir();
+    if let Some(file) = file {
+        settings.read_file(&file).map_err(|cause| cause.to_string())?;
+    }
+    settings.apply_environment(|name| std::env::var(name).ok()).map_err(|cause| cause.to_string())?;
+    if !args.listen.is_empty() {
+        settings.listen_on(args.listen.clone());
+    }
+    if let Some(path) = &args.data_dir {
+        settings.config.data_dir = DataDir::Path(path.clone());
+    }
+    if args.ephemeral {
+        settings.config.data_dir = DataDir::Ephemeral;
+    }
+    if let Some(level) = &args.log_level {
+        settings.logging.level.clone_from(level);
+    }
+    if args.log_json {
+        settings.logging.format = Format::Json;
+    }
+    Ok(settings)
+}
+
+fn default_data_dir() -> DataDir {
+    let base = directories::ProjectDirs::from("", "", "leveret");
+    DataDir::Path(base.map_or_else(|| Path::new("leveret-data").to_owned(), |dirs| dirs.data_dir().to_owned()))
+}
+
+fn init_logging(logging: &Logging) -> Result<(), String> {
+    let level = match logging.level.as_str() {
+        "none" => "off",
+        "warning" => "warn",
+        level => level,
+    };
+    let filter = match std::env::var("RUST_LOG") {
+        Ok(directives) => EnvFilter::try_new(directives).map_err(|cause| format!("RUST_LOG: {cause}"))?,
+        Err(_) => EnvFilter::try_new(format!("{level},lapin=off")).map_err(|cause| format!("log level: {cause}"))?,
+    };
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match logging.format {
+        Format::Plain => subscriber.with_target(false).init(),
+        Format::Json => subscriber.json().init(),
+    }
+    Ok(())
+}
+
+fn run_server(args: &ServerArgs) -> Result<(), String> {
+    let settings = settings(args)?;
+    init_logging(&settings.logging)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|cause| format!("cannot start the runtime: {cause}"))?;
+    runtime.block_on(serve(settings))
+}
+
+async fn serve(settings: Settings) -> Result<(), String> {
+    let config = settings.config;
+    let data_dir = match &config.data_dir {
+        DataDir::Ephemeral => "(memory)".to_owned(),
+        DataDir::Path(path) => path.display().to_string(),
+    };
+    info!(
+        version = env!("CARGO_PKG_VERSION"),
+        data_dir,
+        listen = ?config.listen,
+        user = config.default_user,
+        vhost = %config.default_vhost,
+        heartbeat = config.heartbeat_seconds,
+        frame_max = config.frame_max,
+        channel_max = config.channel_max,
+        max_message_size = config.max_message_size,
+        "Leveret starts"
+    );
+    let stop = stop_signal()?;
+    let broker = Broker::start(config).await.map_err(|cause| cause.to_string())?;
+    info!("Server startup complete");
+    let failed = tokio::select! {
+        signal = stop => {
+            info!(signal, "stopping");
+            false
+        }
+        () = broker.failed() => true,
+    };
+    broker.shutdown().await;
+    if failed {
+        error!("stopped because the store failed");
+        return Err("the store failed; see the log".to_owned());
+    }
+    Ok(())
+}
+
+/// Completes at SIGTERM or SIGINT.
+#[cfg(unix)]
+fn stop_signal() -> Result<impl Future<Output = &'static str>, String> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let listen = |kind| signal(kind).map_err(|cause| format!("cannot listen for signals: {cause}"));
+    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        }
+    })
+}
+
+/// Completes at Ctrl-C.
+#[cfg(not(unix))]
+fn stop_signal() -> Result<impl Future<Output = &'static str>, String> {
+    Ok(async {
+        match tokio::signal::ctrl_c().await {
+            Ok(()) => "Ctrl-C",
+            Err(_) => std::future::pending().await,
+        }
+    })
+}

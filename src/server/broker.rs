@@ -1,0 +1,126 @@
+//! Starting and stopping a broker.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::info;
+
+use super::registry::Registry;
+use super::{clock, listener, timer};
+use crate::config::{Config, DataDir};
+use crate::error::AmqpError;
+use crate::store::disk::DiskStore;
+use crate::store::memory::MemoryStore;
+use crate::store::{Recovered, Store};
+
+/// How long clients may take to answer the close of a broker that stops.
+const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Why a broker does not start.
+#[derive(Debug)]
+pub struct StartError(String);
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// A running broker. Dropping it stops accepting connections; [`Broker::shutdown`] stops it in good order.
+#[derive(Debug)]
+pub struct Broker {
+    registry: Arc<Registry>,
+    addresses: Vec<SocketAddr>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    failed: CancellationToken,
+    timer: JoinHandle<()>,
+}
+
+impl Broker {
+    /// Starts a broker on the current tokio runtime. It accepts connections when this returns.
+    ///
+    /// ```
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let broker = leveret::Broker::start(leveret::Config::for_tests()).await.unwrap();
+    /// let url = broker.amqp_url();
+    /// assert!(url.starts_with("amqp://127.0.0.1:"));
+    /// broker.shutdown().await;
+    /// # });
+    /// ```
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        let mut listeners = Vec::new();
+        for address in &config.listen {
+            match listener::bind(*address).await {
+                Ok(listener) => listeners.push(listener),
+                // A machine without IPv6 still gets a broker on the default addresses.
+                Err(cause) if config.listen_is_default && address.is_ipv6() => info!(cause, "not listening"),
+                Err(cause) => return Err(StartError(cause)),
+            }
+        }
+        let failed = CancellationToken::new();
+        let (store, recovered): (Arc<dyn Store>, Recovered) = match &config.data_dir {
+            DataDir::Ephemeral => (Arc::new(MemoryStore::default()), Recovered { clean: true, ..Recovered::default() }),
+            DataDir::Path(path) => {
+                let failed = failed.clone();
+                let (store, recovered) = DiskStore::open(path, clock::seed(), move || failed.cancel())
+                    .map_err(|cause| StartError(cause.to_string()))?;
+                (Arc::new(store), recovered)
+            }
+        };
+        let registry = Registry::new(config, store, recovered, clock::seed(), clock::now());
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let mut addresses = Vec::new();
+        for listener in listeners {
+            let address = listener.local_addr().map_err(|cause| StartError(cause.to_string()))?;
+            info!(%address, "listening for AMQP 0-9-1");
+            addresses.push(address);
+            tasks.spawn(listener::run(listener, registry.clone(), tasks.clone(), stop.clone()));
+        }
+        let timer = tokio::spawn(timer::run(registry.clone()));
+        Ok(Self { registry, addresses, tasks, stop, failed, timer })
+    }
+
+    /// The address of the first listener.
+    ///
+    /// # Panics
+    /// When the configuration had no listener.
+    pub fn amqp_addr(&self) -> SocketAddr {
+        self.addresses[0]
+    }
+
+    /// A URL for clients: the first listener with the default vhost.
+    pub fn amqp_url(&self) -> String {
+        format!("amqp://{}", self.amqp_addr())
+    }
+
+    /// Completes when the store failed: the broker must be stopped.
+    pub async fn failed(&self) {
+        self.failed.cancelled().await;
+    }
+
+    /// Stops in good order: no new connections, every client is told (320), what is durable is on disk.
+    pub async fn shutdown(self) {
+        self.stop.cancel();
+        let reason = AmqpError::ConnectionForced("broker forced connection closure with reason 'shutdown'".to_owned());
+        self.registry.close_connections(&reason);
+        self.tasks.close();
+        if tokio::time::timeout(SHUTDOWN_PATIENCE, self.tasks.wait()).await.is_err() {
+            info!(connections = self.registry.connection_count(), "clients that did not answer are cut off");
+        }
+        self.timer.abort();
+        let registry = self.registry.clone();
+        let closed = tokio::task::spawn_blocking(move || registry.close()).await;
+        if closed.is_err() {
+            tracing::error!("closing the store panicked");
+        }
+        info!("stopped");
+    }
+}

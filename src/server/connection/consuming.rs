@@ -1,0 +1,335 @@
+//! Consuming: consumers, deliveries, basic.get, acks, and transactions' acks.
+
+use leveret_protocol::{ChannelId, DeliveryTag, Method, ShortString, basic, tx};
+
+use super::delivery::{DeliverHead, encode_get_ok};
+use super::session::{Progress, Session};
+use crate::engine::channel::unacked::{Entry, Outcome, Settlement};
+use crate::engine::channel::{ChannelConsumer, Lifecycle};
+use crate::engine::queue::{ConsumerSpec, Get, QueueEffect};
+use crate::error::AmqpError;
+use crate::server::outbox::{Delivery, Event};
+
+impl Session {
+    pub(super) fn basic_qos(&mut self, id: ChannelId, index: usize, qos: &basic::Qos) -> Result<Progress, AmqpError> {
+        if qos.prefetch_size != 0 {
+            return Err(AmqpError::NotImplemented(format!("prefetch_size!=0 ({})", qos.prefetch_size)));
+        }
+        let channel = &mut self.channels[index];
+        if qos.global {
+            channel.limit.set(u32::from(qos.prefetch_count));
+            self.resume_channel(index);
+        } else {
+            channel.prefetch = u32::from(qos.prefetch_count);
+        }
+        self.send(id, basic::QosOk {});
+        Ok(Progress::Open)
+    }
+
+    pub(super) fn basic_consume(
+        &mut self,
+        id: ChannelId,
+        index: usize,
+        consume: basic::Consume,
+    ) -> Result<Progress, AmqpError> {
+        let tag = if consume.consumer_tag.is_empty() {
+            self.registry.names.lock().consumer_tag()
+        } else {
+            consume.consumer_tag
+        };
+        if self.channels[index].consumers.contains_key(tag.as_bytes()) {
+            return Err(AmqpError::ConsumerTagInUse(tag));
+        }
+        let cell = self.find_queue(index, &consume.queue)?;
+        let (queue, vhost) = (cell.name.clone(), cell.vhost.name.clone());
+        let priority = match consume.arguments.get("x-priority") {
+            None => 0,
+            Some(value) => value.as_integer().ok_or_else(|| {
+                let kind = value.type_name();
+                AmqpError::BadArgument(format!(
+                    "invalid arg 'x-priority' for queue '{queue}' in vhost '{vhost}': \"expected integer, got {kind}\""
+                ))
+            })?,
+        };
+        let channel = &self.channels[index];
+        let spec = ConsumerSpec {
+            tag: tag.clone(),
+            channel: id,
+            no_ack: consume.no_ack,
+            exclusive: consume.exclusive,
+            prefetch: channel.prefetch,
+            priority,
+            channel_limit: channel.limit.clone(),
+            window: self.outbox.window.clone(),
+        };
+        let consumer = cell
+            .add_consumer(self.now, spec, &self.outbox)
+            .ok_or(AmqpError::QueueInExclusiveUse { queue, vhost })?;
+        self.channels[index].consumers.insert(tag.clone(), ChannelConsumer { queue: cell.id, id: consumer });
+        if !consume.no_wait {
+            self.send(id, basic::ConsumeOk { consumer_tag: tag });
+        }
+        cell.resume(&self.registry, &mut self.work, self.now);
+        self.registry.finish(&mut self.work, Some(&self.waiter));
+        Ok(Progress::Open)
+    }
+
+    pub(super) fn basic_cancel(
+        &mut self,
+        id: ChannelId,
+        index: usize,
+        cancel: basic::Cancel,
+    ) -> Result<Progress, AmqpError> {
+        let consumer = self.channels[index].consumers.get(cancel.consumer_tag.as_bytes()).copied();
+        if let Some(consumer) = consumer
+            && let Some(cell) = self.cell(consumer.queue)
+        {
+            let unused = cell.remove_consumer(&self.registry, &mut self.work, self.now, consumer.id);
+            self.registry.finish(&mut self.work, Some(&self.waiter));
+            // What was on its way is sent before cancel-ok; nothing follows it.
+            self.take_events();
+            if unused {
+                self.delete_unused(&cell);
+            }
+        }
+        if let Some(index) = self.channel_index(id) {
+            self.channels[index].consumers.remove(cancel.consumer_tag.as_bytes());
+        }
+        if !cancel.no_wait {
+            self.send(id, basic::CancelOk { consumer_tag: cancel.consumer_tag });
+        }
+        Ok(Progress::Open)
+    }
+
+    pub(super) fn basic_get(&mut self, id: ChannelId, index: usize, get: basic::Get) -> Result<Progress, AmqpError> {
+        let cell = self.find_queue(index, &get.queue)?;
+        let (now, no_ack) = (self.now, get.no_ack);
+        let found = cell.turn(&self.registry, &mut self.work, |queue, fx: &mut Vec<QueueEffect>| {
+            queue.get(now, no_ack, fx)
+        });
+        if matches!(found, Get::Loading) {
+            // The connection goes on when the messages are there; whoever brings them wakes it.
+            cell.wait_for_load(&self.outbox);
+        }
+        self.registry.finish(&mut self.work, Some(&self.waiter));
+        match found {
+            Get::Message { run, left } => {
+                let entry = Entry { queue: cell.id, seq: run.first_seq, consumer: None, lane: run.lane };
+                let unacked = &mut self.channels[index].unacked;
+                let tag = if no_ack { unacked.push_settled(entry) } else { unacked.push(entry) };
+                let frame_max = self.frame_max_bytes();
+                let message = run.arena.message(run.index);
+                encode_get_ok(id, &message, tag.get(), run.redelivered, left, frame_max, &mut self.output);
+            }
+            Get::Empty => self.send(id, basic::GetEmpty::default()),
+            Get::Loading => {
+                self.waiting_get = Some((id, get));
+                return Ok(Progress::Waiting);
+            }
+        }
+        Ok(Progress::Open)
+    }
+
+    /// Tries a basic.get again that waited for the disk. False while it still waits.
+    pub(super) fn retry_get(&mut self) -> Result<bool, super::session::Failure> {
+        let Some((id, get)) = self.waiting_get.take() else { return Ok(true) };
+        let Some(index) = self.channel_index(id) else { return Ok(true) };
+        match self.basic_get(id, index, get) {
+            Ok(progress) => Ok(progress != Progress::Waiting),
+            Err(error) => {
+                self.fail(id, error, (basic::Get::CLASS, basic::Get::METHOD))?;
+                Ok(true)
+            }
+        }
+    }
+
+    fn frame_max_bytes(&self) -> usize {
+        usize::try_from(self.limits.frame_max).unwrap_or(usize::MAX)
+    }
+
+    /// An ack, nack or reject came.
+    #[inline]
+    pub(super) fn settle(
+        &mut self,
+        index: usize,
+        tag: DeliveryTag,
+        multiple: bool,
+        outcome: Outcome,
+    ) -> Result<(), AmqpError> {
+        let channel = &mut self.channels[index];
+        if channel.is_transactional() {
+            return channel.unacked.hold(tag, multiple, outcome);
+        }
+        let freed = channel.unacked.settle(tag, multiple, outcome, &mut self.settlements)?;
+        self.free(index, freed);
+        Ok(())
+    }
+
+    /// Deliveries of consumers were settled: the channel's shared limit has room again.
+    fn free(&mut self, index: usize, count: u32) {
+        let limit = &self.channels[index].limit;
+        limit.release(count);
+        self.limit_freed |= count > 0 && limit.is_set();
+    }
+
+    /// Tells the queues what was settled, one lock for neighbours of the same queue.
+    pub(super) fn flush_settlements(&mut self) {
+        if self.settlements.is_empty() {
+            return;
+        }
+        let mut settlements: Vec<Settlement> = self.settlements.drain().collect();
+        let now = self.now;
+        for part in settlements.chunk_by(|a, b| a.queue == b.queue) {
+            let Some(cell) = self.cell(part[0].queue) else { continue };
+            cell.turn(&self.registry, &mut self.work, |queue, fx| {
+                for settlement in part {
+                    let Settlement { consumer, lane, first_seq, last_seq, outcome, .. } = *settlement;
+                    match outcome {
+                        Outcome::Ack => queue.ack(now, consumer, lane, first_seq, last_seq, fx),
+                        Outcome::Reject => queue.reject(now, consumer, lane, first_seq, last_seq, fx),
+                        Outcome::Requeue => queue.requeue(now, consumer, lane, first_seq, last_seq, fx),
+                    }
+                }
+            });
+        }
+        settlements.clear();
+        if std::mem::take(&mut self.limit_freed) {
+            for index in 0..self.channels.len() {
+                if self.channels[index].limit.is_set() {
+                    self.resume_channel(index);
+                }
+            }
+        }
+    }
+
+    /// Lets the queues of a channel's consumers look at its limit again.
+    fn resume_channel(&mut self, index: usize) {
+        let queues: Vec<_> = self.channels[index].consumers.values().map(|consumer| consumer.queue).collect();
+        self.resume_queues(queues);
+        let ticket = self.registry.finish(&mut self.work, Some(&self.waiter));
+        self.last_ticket = self.last_ticket.max(ticket);
+    }
+
+    fn resume_queues(&mut self, mut queues: Vec<crate::engine::queue::QueueId>) {
+        queues.sort_unstable();
+        queues.dedup();
+        for queue in queues {
+            if let Some(cell) = self.cell(queue) {
+                cell.resume(&self.registry, &mut self.work, self.now);
+            }
+        }
+    }
+
+    pub(super) fn basic_recover(&mut self, index: usize, requeue: bool) -> Result<(), AmqpError> {
+        if !requeue {
+            return Err(AmqpError::NotImplemented("requeue=false".to_owned()));
+        }
+        let freed = self.channels[index].unacked.recover(&mut self.settlements);
+        self.free(index, freed);
+        self.end_turn();
+        Ok(())
+    }
+
+    pub(super) fn tx_commit(&mut self, id: ChannelId, index: usize) -> Result<Progress, AmqpError> {
+        let held = self.channels[index].take_held()?;
+        let refused = self.publish_held(id, held);
+        let freed = self.channels[index].unacked.commit(&mut self.settlements);
+        self.free(index, freed);
+        self.flush_settlements();
+        let ticket = self.registry.finish(&mut self.work, Some(&self.waiter));
+        if refused {
+            return Err(AmqpError::PartialTxCompletion);
+        }
+        self.send_durable(id, tx::CommitOk {}, ticket);
+        Ok(Progress::Open)
+    }
+
+    pub(super) fn tx_rollback(&mut self, id: ChannelId, index: usize) -> Result<Progress, AmqpError> {
+        self.channels[index].take_held()?;
+        self.channels[index].unacked.roll_back();
+        self.send(id, tx::RollbackOk {});
+        Ok(Progress::Open)
+    }
+
+    /// Takes what others have for this connection: deliveries and cancelled consumers are written down as frames. Returns
+    /// the error that somebody closes the connection with, if so.
+    pub(super) fn take_events(&mut self) -> (bool, Option<AmqpError>) {
+        let mut events = std::mem::take(&mut self.events);
+        self.outbox.take(&mut events);
+        if events.is_empty() {
+            self.events = events;
+            return (false, None);
+        }
+        let mut close = None;
+        let mut has_room_again = false;
+        for event in events.drain(..) {
+            match event {
+                Event::Deliver(delivery) => {
+                    has_room_again |= self.outbox.window.remove(delivery.run.size_bytes());
+                    self.deliver(&delivery);
+                }
+                Event::Cancelled { channel, tag, consumer, queue } => {
+                    self.on_cancelled(channel, &tag, ChannelConsumer { queue, id: consumer });
+                }
+                Event::Close(error) => close = Some(error),
+            }
+        }
+        self.events = events;
+        if has_room_again {
+            let queues = self.channels.iter().flat_map(|channel| channel.consumers.values());
+            let queues = queues.map(|consumer| consumer.queue).collect();
+            self.resume_queues(queues);
+        }
+        (true, close)
+    }
+
+    #[inline]
+    fn deliver(&mut self, delivery: &Delivery) {
+        let Delivery { channel, tag, consumer, queue, no_ack, run } = delivery;
+        let entry = |seq| Entry { queue: *queue, seq, consumer: Some(*consumer), lane: run.lane };
+        let open = self.channel_index(*channel).filter(|at| self.channels[*at].lifecycle == Lifecycle::Open);
+        let Some(at) = open else {
+            // The channel ended while this was on its way: back to the queue, unless it is settled already.
+            if !no_ack {
+                for nth in 0..u64::from(run.count) {
+                    self.settlements.add(&entry(run.first_seq + nth), Outcome::Requeue);
+                }
+            }
+            return;
+        };
+        let frame_max = self.frame_max_bytes();
+        let head = DeliverHead::new(*channel, tag);
+        let unacked = &mut self.channels[at].unacked;
+        for (seq, message) in run.messages() {
+            let tag = if *no_ack { unacked.push_settled(entry(seq)) } else { unacked.push(entry(seq)) };
+            head.encode(&message, tag.get(), run.redelivered, frame_max, &mut self.output);
+        }
+    }
+
+    /// A queue with a consumer of ours is gone.
+    fn on_cancelled(&mut self, id: ChannelId, tag: &ShortString, cancelled: ChannelConsumer) {
+        let Some(at) = self.channel_index(id) else { return };
+        let consumers = &mut self.channels[at].consumers;
+        if consumers.get(tag.as_bytes()) != Some(&cancelled) {
+            return;
+        }
+        consumers.remove(tag.as_bytes());
+        if self.capabilities.consumer_cancel_notify {
+            let cancel = basic::Cancel { consumer_tag: tag.clone(), no_wait: true };
+            Method::from(cancel).encode_frame(id, self.output.buffer());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::queue_cell::QueueCell;
+
+    #[test]
+    fn queue_cells_can_be_shared_between_threads() {
+        fn shared<T: Send + Sync>() {}
+        shared::<QueueCell>();
+        shared::<Session>();
+    }
+}

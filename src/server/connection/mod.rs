@@ -1,0 +1,420 @@
+//! The connection task: it owns the socket in both directions, the connection and all of its channels.
+//!
+//! ```text
+//!  handshake ──open──► Running ──client's close──► Ending ──EOF or deadline──► (gone)
+//!                        │ hard error, shutdown                ▲
+//!                        ▼                                     │
+//!                      Closing ──close-ok, close, deadline─────┘   only close and close-ok are looked at
+//! ```
+//!
+//! Each turn takes what waits in the outbox, reads what the socket has, works through all whole frames, then writes once.
+//! Back-pressure is a task that stops reading: while its own output is not taken, or while the store has too much to write.
+
+mod consuming;
+mod delivery;
+mod handshake;
+mod output;
+mod publishing;
+mod session;
+mod topology;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use leveret_protocol::{ChannelId, FRAME_OVERHEAD_BYTES, Method, connection, split_frame};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Instant, Sleep};
+use tokio_util::io::poll_read_buf;
+use tracing::info;
+
+use super::outbox::Outbox;
+use super::registry::Registry;
+use super::work::Work;
+use crate::engine::channel::unacked::Settlements;
+use crate::error::AmqpError;
+use crate::server::clock;
+use crate::store::Ticket;
+use handshake::Opened;
+use output::Output;
+use publishing::{Batch, RouteCache};
+use session::{Failure, Progress, Session};
+
+/// Octets of output at which a connection stops to produce more: reading commands and taking deliveries wait.
+const OUTPUT_HIGH_BYTES: usize = 1024 * 1024;
+/// Octets read at once: at first, and at most. The buffer grows while reads fill it.
+const READ_MIN_BYTES: usize = 4 * 1024;
+const READ_MAX_BYTES: usize = 256 * 1024;
+/// How long the peer may take to answer a close, or to close the socket after one.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(30);
+/// The same after an error in the framing: what follows cannot be read.
+const OUT_OF_SYNC_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Serves one client until it is gone.
+pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut socket: S, peer: SocketAddr, registry: Arc<Registry>) {
+    let mut input = BytesMut::with_capacity(READ_MIN_BYTES);
+    let Some(opened) = handshake::open(&mut socket, &mut input, &registry, peer).await else { return };
+    let Opened { user, capabilities, limits, vhost, name } = opened;
+    let outbox = Arc::new(Outbox::new());
+    let id = registry.add_connection(&outbox);
+    info!(connection = id.get(), %peer, %user, vhost = %vhost.name, name, "connection open");
+    let session = Session {
+        registry: registry.clone(),
+        vhost,
+        id,
+        user,
+        capabilities,
+        limits,
+        channels: Vec::new(),
+        output: Output::default(),
+        waiter: outbox.clone(),
+        outbox,
+        work: Work::default(),
+        routes: RouteCache::default(),
+        batch: Batch::default(),
+        settlements: Settlements::default(),
+        cells: HashMap::new(),
+        now: clock::now(),
+        owns_queues: false,
+        limit_freed: false,
+        partial: false,
+        last_ticket: Ticket::NONE,
+        events: Vec::new(),
+        waiting_get: None,
+    };
+    let mut driver = Driver {
+        socket,
+        session,
+        input,
+        parked: Bytes::new(),
+        read_bytes: READ_MIN_BYTES,
+        phase: Phase::Running,
+        durable: Ticket::NONE,
+        heartbeat: Heartbeat::new(limits.heartbeat_seconds),
+        timer: Box::pin(tokio::time::sleep(CLOSE_TIMEOUT)),
+    };
+    driver.reset_timer();
+    let end = std::future::poll_fn(|context| driver.poll(context)).await;
+    driver.session.end();
+    registry.remove_connection(id);
+    info!(connection = id.get(), %peer, reason = end, "connection closed");
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Running,
+    /// connection.close was sent; `deaf` when the stream cannot be followed any more.
+    Closing {
+        deadline: Instant,
+        deaf: bool,
+    },
+    /// close-ok was sent: the client closes the socket.
+    Ending {
+        deadline: Instant,
+    },
+}
+
+/// What was seen of the peer, and what it was shown, since the last looks (spec §4.2.7).
+#[derive(Debug)]
+struct Heartbeat {
+    /// Half the negotiated interval; `None` without heartbeats.
+    half: Option<Duration>,
+    next: Instant,
+    wrote: bool,
+    read: bool,
+    odd: bool,
+    missed: u8,
+}
+
+impl Heartbeat {
+    fn new(seconds: u16) -> Self {
+        let half = (seconds > 0).then(|| Duration::from_secs(u64::from(seconds)) / 2);
+        let next = Instant::from_std(clock::instant()) + half.unwrap_or(CLOSE_TIMEOUT);
+        Self { half, next, wrote: true, read: true, odd: false, missed: 0 }
+    }
+
+    /// Half an interval is over: whether to send a heartbeat, and whether the peer is gone.
+    fn tick(&mut self) -> (bool, bool) {
+        let send = !std::mem::take(&mut self.wrote);
+        self.odd = !self.odd;
+        if !self.odd {
+            self.missed = if std::mem::take(&mut self.read) { 0 } else { self.missed + 1 };
+        }
+        self.next += self.half.unwrap_or(CLOSE_TIMEOUT);
+        (send, self.missed >= 2)
+    }
+}
+
+struct Driver<S> {
+    socket: S,
+    session: Session,
+    input: BytesMut,
+    /// Whole frames that wait until a basic.get is answered.
+    parked: Bytes,
+    read_bytes: usize,
+    phase: Phase,
+    durable: Ticket,
+    heartbeat: Heartbeat,
+    timer: Pin<Box<Sleep>>,
+}
+
+/// Octets at the start of `input` that are whole frames, or up to one that cannot be read.
+fn whole_frames(input: &[u8], frame_max: u32) -> usize {
+    let mut at = 0;
+    while let Some(size) = input.get(at + 3..at + 7) {
+        let size = u32::from_be_bytes(size.try_into().expect("four octets"));
+        if size > frame_max {
+            // Judged at the seventh octet: the frame's head is handed on for the error it deserves.
+            return at + 7;
+        }
+        let end = at + size as usize + FRAME_OVERHEAD_BYTES;
+        if end > input.len() {
+            break;
+        }
+        at = end;
+    }
+    at
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
+    /// Works until there is nothing to do. Ready when the connection is over, with the reason.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<&'static str> {
+        loop {
+            let mut progress = false;
+            while self.timer.as_mut().poll(context).is_ready() {
+                if let Some(end) = self.on_timer() {
+                    return Poll::Ready(end);
+                }
+                self.reset_timer();
+            }
+            let full = self.session.output.total_len() >= OUTPUT_HIGH_BYTES;
+            if !full {
+                let (some, close) = self.session.take_events();
+                if some {
+                    progress = true;
+                    self.session.end_turn();
+                }
+                if let Some(error) = close {
+                    self.close(&Failure::new(error, session::NO_IDS));
+                }
+            }
+            let durable = self.session.registry.store.durable();
+            if durable != self.durable {
+                self.durable = durable;
+                self.session.output.open_gates(durable);
+                self.session.emit_confirms();
+            }
+            if self.session.waiting_get.is_some() || !self.parked.is_empty() {
+                progress |= self.resume_parked();
+            }
+            if self.may_read(full) {
+                self.input.reserve(self.read_bytes);
+                match poll_read_buf(Pin::new(&mut self.socket), context, &mut self.input) {
+                    Poll::Ready(Ok(0)) => return Poll::Ready("the client closed the socket"),
+                    Poll::Ready(Ok(count)) => {
+                        progress = true;
+                        self.heartbeat.read = true;
+                        self.adapt(count);
+                        if let Some(end) = self.on_input() {
+                            return Poll::Ready(end);
+                        }
+                    }
+                    Poll::Ready(Err(_)) => return Poll::Ready("the connection was lost"),
+                    Poll::Pending => {
+                        if self.input.is_empty() {
+                            self.input = BytesMut::new();
+                        }
+                    }
+                }
+            }
+            if self.session.output.len() > 0 {
+                self.heartbeat.wrote = true;
+                if let Poll::Ready(Err(_)) = self.session.output.poll_write(&mut self.socket, context) {
+                    return Poll::Ready("the connection was lost");
+                }
+            }
+            if progress {
+                continue;
+            }
+            self.session.output.shrink();
+            let nothing_new = self.session.outbox.register(context);
+            let still_full = self.session.output.total_len() >= OUTPUT_HIGH_BYTES;
+            if (nothing_new || still_full) && self.session.registry.store.durable() == self.durable {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Back-pressure: whether to read from the socket now.
+    fn may_read(&self, full: bool) -> bool {
+        if self.phase != Phase::Running {
+            return true;
+        }
+        let waits = self.session.waiting_get.is_some() || !self.parked.is_empty();
+        let saturated = self.session.waits_for_store() && self.session.registry.store.is_saturated();
+        !full && !waits && !saturated
+    }
+
+    /// Reads more at once while reads fill the buffer, less when they do not.
+    fn adapt(&mut self, count: usize) {
+        if count >= self.read_bytes {
+            self.read_bytes = (self.read_bytes * 2).min(READ_MAX_BYTES);
+        } else if count < self.read_bytes / 8 {
+            self.read_bytes = (self.read_bytes / 2).max(READ_MIN_BYTES);
+        }
+    }
+
+    fn on_input(&mut self) -> Option<&'static str> {
+        match self.phase {
+            Phase::Running => {
+                let whole = whole_frames(&self.input, self.session.limits.frame_max);
+                if whole > 0 {
+                    let data = self.input.split_to(whole).freeze();
+                    self.on_frames(&data);
+                }
+                None
+            }
+            Phase::Closing { deaf: false, .. } => self.on_closing_input(),
+            Phase::Closing { deaf: true, .. } | Phase::Ending { .. } => {
+                self.input.clear();
+                None
+            }
+        }
+    }
+
+    fn on_frames(&mut self, data: &Bytes) {
+        match self.session.on_frames(data) {
+            Ok((used, progress)) => {
+                self.session.end_turn();
+                match progress {
+                    Progress::Open => {}
+                    Progress::Waiting => self.parked = data.slice(used..),
+                    Progress::ClosedByClient => {
+                        let deadline = self.close_deadline();
+                        self.phase = Phase::Ending { deadline };
+                        self.reset_timer();
+                    }
+                }
+            }
+            Err(failure) => {
+                self.session.end_turn();
+                self.close(&failure);
+            }
+        }
+    }
+
+    /// Goes on after a basic.get that waited for the disk; true when it was answered.
+    fn resume_parked(&mut self) -> bool {
+        self.session.now = clock::now();
+        match self.session.retry_get() {
+            Ok(false) => false,
+            Ok(true) => {
+                let data = std::mem::take(&mut self.parked);
+                if !data.is_empty() {
+                    self.on_frames(&data);
+                }
+                true
+            }
+            Err(failure) => {
+                self.close(&failure);
+                true
+            }
+        }
+    }
+
+    /// After our close only the peer's close and close-ok are looked at.
+    fn on_closing_input(&mut self) -> Option<&'static str> {
+        loop {
+            let (method, used) = match split_frame(&self.input, self.session.limits.frame_max) {
+                Ok(None) => return None,
+                Err(_) => {
+                    self.input.clear();
+                    return None;
+                }
+                Ok(Some((frame, used))) => (Method::decode(frame.payload).ok(), used),
+            };
+            let _seen = self.input.split_to(used);
+            match method {
+                Some(Method::ConnectionCloseOk(_)) => return Some("closed by the broker"),
+                Some(Method::ConnectionClose(_)) => self.session.send(ChannelId::ZERO, connection::CloseOk {}),
+                Some(_) | None => {}
+            }
+        }
+    }
+
+    /// Ends the session and tells the client why.
+    fn close(&mut self, failure: &Failure) {
+        if self.phase != Phase::Running {
+            return;
+        }
+        match &failure.error {
+            AmqpError::ConnectionForced(_) => {}
+            error => info!(connection = self.session.id.get(), %error, "closing the connection"),
+        }
+        self.session.end();
+        self.session.send(ChannelId::ZERO, handshake::close_method(failure));
+        self.parked = Bytes::new();
+        let deadline = if failure.out_of_sync {
+            self.input.clear();
+            Instant::from_std(clock::instant()) + OUT_OF_SYNC_TIMEOUT
+        } else {
+            self.close_deadline()
+        };
+        self.phase = Phase::Closing { deadline, deaf: failure.out_of_sync };
+        self.reset_timer();
+    }
+
+    fn close_deadline(&self) -> Instant {
+        let heartbeat = Duration::from_secs(u64::from(self.session.limits.heartbeat_seconds));
+        let patience = if heartbeat.is_zero() { CLOSE_TIMEOUT } else { heartbeat.min(CLOSE_TIMEOUT) };
+        Instant::from_std(clock::instant()) + patience
+    }
+
+    fn on_timer(&mut self) -> Option<&'static str> {
+        let now = Instant::from_std(clock::instant());
+        match self.phase {
+            Phase::Closing { deadline, .. } if deadline <= now => return Some("the client did not answer the close"),
+            Phase::Ending { deadline } if deadline <= now => return Some("the client left its socket open"),
+            Phase::Running | Phase::Closing { .. } | Phase::Ending { .. } => {}
+        }
+        if self.heartbeat.half.is_some() && self.heartbeat.next <= now {
+            let (send, gone) = self.heartbeat.tick();
+            if gone {
+                return Some("no heartbeat from the client");
+            }
+            if send && self.session.output.total_len() == 0 {
+                self.session.send_heartbeat();
+            }
+        }
+        None
+    }
+
+    fn reset_timer(&mut self) {
+        let far = Instant::from_std(clock::instant()) + Duration::from_secs(24 * 3600);
+        let mut next = if self.heartbeat.half.is_some() { self.heartbeat.next } else { far };
+        if let Phase::Closing { deadline, .. } | Phase::Ending { deadline } = self.phase {
+            next = next.min(deadline);
+        }
+        self.timer.as_mut().reset(next);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_frames_stop_before_a_partial_one_and_at_one_too_large() {
+        let frame = [1, 0, 0, 0, 0, 0, 4, 0, 20, 0, 10, 0xce];
+        let mut input = [frame, frame].concat();
+        assert_eq!(whole_frames(&input, 4096), 24);
+        assert_eq!(whole_frames(&input[..23], 4096), 12);
+        assert_eq!(whole_frames(&input[..5], 4096), 0);
+        input.extend_from_slice(&[1, 0, 0, 0, 1, 0, 0]);
+        assert_eq!(whole_frames(&input, 4096), 31);
+    }
+}

@@ -1,0 +1,439 @@
+//! Publishing: from a content to the queues, in groups.
+//!
+//! Consecutive messages for the same queues are packed into one arena and handed to each queue at once, when the turn of
+//! the connection ends or something else has to see them. Groups keep the order of messages for any one queue: before a
+//! group is opened that shares a queue with another one, all are handed over.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use leveret_protocol::{ChannelId, DeliveryTag, Method, PropertiesRef, ShortString, basic};
+
+use super::delivery::encode_return;
+use super::session::Session;
+use crate::engine::channel::Mode;
+use crate::engine::channel::content::{Content, Publish};
+use crate::engine::channel::expiration::parse_expiration;
+use crate::engine::message::{ArenaBuilder, Body, MessageParts};
+use crate::engine::queue::QueueId;
+use crate::engine::vhost::headers_of;
+use crate::error::AmqpError;
+use crate::server::queue_cell::QueueCell;
+use crate::server::registry::{Registry, VhostCell};
+use crate::store::Ticket;
+
+/// Octets at which an arena is cut: about one batch of the store, so that spilling and releasing work in small units.
+const ARENA_BYTES: usize = 60 * 1024;
+/// Routes remembered by a connection before it starts anew.
+const ROUTES_MAX: usize = 8192;
+
+/// Where messages go.
+#[derive(Debug)]
+pub(super) struct Targets {
+    cells: Vec<Arc<QueueCell>>,
+}
+
+/// Routes that a connection has used: by exchange and routing key, valid for one version of the vhost.
+#[derive(Debug, Default)]
+pub(super) struct RouteCache {
+    version: u64,
+    last: Option<(Vec<u8>, usize, Arc<Targets>)>,
+    by_key: HashMap<Vec<u8>, Arc<Targets>>,
+    /// One `Targets` for each set of queues, so that groups can be told apart by address.
+    by_queues: HashMap<Vec<QueueId>, Arc<Targets>>,
+    scratch: Vec<u8>,
+}
+
+impl RouteCache {
+    /// Where a message goes; asks the vhost if that is not remembered.
+    fn find(
+        &mut self,
+        registry: &Registry,
+        vhost: &VhostCell,
+        exchange: &[u8],
+        key: &[u8],
+        properties: &[u8],
+    ) -> Result<&Arc<Targets>, AmqpError> {
+        let version = vhost.version();
+        if version != self.version {
+            *self = Self { version, scratch: std::mem::take(&mut self.scratch), ..Self::default() };
+        }
+        let known = self.last.as_ref().is_some_and(|(last, exchange_len, _)| {
+            *exchange_len == exchange.len() && last[..*exchange_len] == *exchange && last[*exchange_len..] == *key
+        });
+        if !known {
+            let targets = self.find_by_key(registry, vhost, exchange, key, properties)?;
+            if let Some(targets) = targets {
+                self.last = Some(([exchange, key].concat(), exchange.len(), targets));
+            } else {
+                // Not to be remembered: the next message with this key may go elsewhere.
+                let targets = self.ask(registry, vhost, exchange, key, properties)?.0;
+                self.last = None;
+                return Ok(self.by_queues.entry(targets.ids()).or_insert(targets));
+            }
+        }
+        Ok(&self.last.as_ref().expect("set above").2)
+    }
+
+    fn find_by_key(
+        &mut self,
+        registry: &Registry,
+        vhost: &VhostCell,
+        exchange: &[u8],
+        key: &[u8],
+        properties: &[u8],
+    ) -> Result<Option<Arc<Targets>>, AmqpError> {
+        self.scratch.clear();
+        self.scratch.push(u8::try_from(exchange.len()).unwrap_or(u8::MAX));
+        self.scratch.extend_from_slice(exchange);
+        self.scratch.extend_from_slice(key);
+        if let Some(targets) = self.by_key.get(&self.scratch) {
+            return Ok(Some(targets.clone()));
+        }
+        let (targets, by_key) = self.ask(registry, vhost, exchange, key, properties)?;
+        if !by_key {
+            return Ok(None);
+        }
+        if self.by_key.len() >= ROUTES_MAX {
+            self.by_key.clear();
+        }
+        self.by_key.insert(self.scratch.clone(), targets.clone());
+        Ok(Some(targets))
+    }
+
+    fn ask(
+        &mut self,
+        registry: &Registry,
+        vhost: &VhostCell,
+        exchange: &[u8],
+        key: &[u8],
+        properties: &[u8],
+    ) -> Result<(Arc<Targets>, bool), AmqpError> {
+        let name = ShortString::try_from(exchange).map_err(|_| AmqpError::Internal)?;
+        let mut headers = || {
+            let properties = PropertiesRef::decode(properties).ok();
+            headers_of(properties.and_then(|properties| properties.headers))
+        };
+        let route = vhost.state.read().route_publish(&name, key, &mut headers)?;
+        if self.by_queues.len() >= ROUTES_MAX {
+            self.by_queues.clear();
+        }
+        let targets = match self.by_queues.get(&route.queues) {
+            Some(targets) => targets.clone(),
+            None => {
+                let cells = route.queues.iter().filter_map(|id| registry.queue(*id)).collect();
+                let targets = Arc::new(Targets { cells });
+                self.by_queues.insert(route.queues, targets.clone());
+                targets
+            }
+        };
+        Ok((targets, route.by_key))
+    }
+}
+
+impl Targets {
+    fn ids(&self) -> Vec<QueueId> {
+        self.cells.iter().map(|cell| cell.id).collect()
+    }
+
+    fn shares_a_queue(&self, other: &Self) -> bool {
+        self.cells.iter().any(|cell| other.cells.iter().any(|theirs| cell.id == theirs.id))
+    }
+}
+
+/// The publish that a confirm or nack is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Origin {
+    channel: ChannelId,
+    number: u64,
+}
+
+#[derive(Debug)]
+struct Group {
+    targets: Arc<Targets>,
+    persistent: bool,
+    builder: ArenaBuilder,
+    origins: Vec<Origin>,
+}
+
+/// What a connection published in this turn and has not handed over yet, and what became of the rest.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    groups: Vec<Group>,
+    /// Publishes that a queue refused.
+    refused: Vec<Origin>,
+    /// Publishes of confirm channels in this turn: first and last number.
+    numbered: Vec<(ChannelId, u64, u64)>,
+    /// Size of the last arena, to start the next one with.
+    last_size: (usize, usize),
+}
+
+/// What the header of a message says that the broker acts on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Traits {
+    persistent: bool,
+    priority: u8,
+    expiration_ms: Option<u64>,
+}
+
+/// A publish that a transaction holds back.
+#[derive(Debug)]
+pub(super) struct Held {
+    targets: Arc<Targets>,
+    publish: Publish,
+    properties: Bytes,
+    body: Bytes,
+    traits: Traits,
+}
+
+/// A content whose octets are still in the read buffer.
+#[derive(Debug)]
+pub(super) struct ContentRef<'a> {
+    pub(super) exchange: &'a [u8],
+    pub(super) routing_key: &'a [u8],
+    pub(super) mandatory: bool,
+    pub(super) immediate: bool,
+    pub(super) properties: &'a [u8],
+    pub(super) body: Body<'a>,
+    pub(super) body_len: usize,
+}
+
+impl<'a> ContentRef<'a> {
+    pub(super) fn of(content: &'a Content) -> Self {
+        Self {
+            exchange: content.publish.exchange.as_bytes(),
+            routing_key: content.publish.routing_key.as_bytes(),
+            mandatory: content.publish.mandatory,
+            immediate: content.publish.immediate,
+            properties: &content.properties,
+            body: Body::Shared(content.body.clone()),
+            body_len: content.body.len(),
+        }
+    }
+
+    fn keep(&self) -> Result<(Publish, Bytes, Bytes), AmqpError> {
+        let own = |octets: &[u8]| ShortString::try_from(octets).map_err(|_| AmqpError::Internal);
+        let publish = Publish {
+            exchange: own(self.exchange)?,
+            routing_key: own(self.routing_key)?,
+            mandatory: self.mandatory,
+            immediate: self.immediate,
+        };
+        let body = match &self.body {
+            Body::Borrowed(octets) => Bytes::copy_from_slice(octets),
+            Body::Shared(octets) => octets.clone(),
+        };
+        Ok((publish, Bytes::copy_from_slice(self.properties), body))
+    }
+}
+
+impl Session {
+    /// Reads what the broker acts on from the properties.
+    #[inline]
+    fn traits(&self, properties: &[u8]) -> Result<Traits, AmqpError> {
+        // Nothing but a delivery mode: what most messages have.
+        if let [0x10, 0, mode] = properties {
+            return Ok(Traits { persistent: *mode == 2, ..Traits::default() });
+        }
+        let properties = PropertiesRef::decode(properties).map_err(|_| AmqpError::UndecodableProperties)?;
+        let expiration_ms = properties.expiration.map(parse_expiration).transpose()?;
+        if let Some(claimed) = properties.user_id
+            && claimed != self.user.as_bytes()
+        {
+            let claimed = ShortString::try_from(claimed).unwrap_or_default();
+            return Err(AmqpError::UserIdMismatch { claimed, user: self.user.clone() });
+        }
+        Ok(Traits {
+            persistent: properties.delivery_mode == Some(2),
+            priority: properties.priority.unwrap_or(0),
+            expiration_ms,
+        })
+    }
+
+    /// A complete content came on an open channel.
+    #[inline]
+    pub(super) fn publish(&mut self, at: usize, content: ContentRef<'_>) -> Result<(), AmqpError> {
+        if content.immediate {
+            return Err(AmqpError::NotImplemented("immediate=true".to_owned()));
+        }
+        let max = self.registry.config.max_message_size;
+        if content.body_len as u64 > max {
+            return Err(AmqpError::MessageTooLarge { size: content.body_len as u64, max });
+        }
+        let targets = self.routes.find(
+            &self.registry,
+            &self.vhost,
+            content.exchange,
+            content.routing_key,
+            content.properties,
+        )?;
+        // Routing was asked first because a missing exchange comes before bad properties.
+        let targets = targets.clone();
+        let traits = self.traits(content.properties)?;
+        let channel = &mut self.channels[at];
+        let origin = match &mut channel.mode {
+            Mode::Plain => None,
+            Mode::Confirm(confirms) => Some(Origin { channel: channel.id, number: confirms.number() }),
+            Mode::Tx(held) => {
+                let (publish, properties, body) = content.keep()?;
+                held.push(Held { targets, publish, properties, body, traits });
+                return Ok(());
+            }
+        };
+        if let Some(origin) = origin {
+            self.batch.number(origin);
+        }
+        if targets.cells.is_empty() {
+            if content.mandatory {
+                let id = channel.id;
+                let (publish, properties, body) = content.keep()?;
+                self.return_unrouted(id, &publish, &properties, &body);
+            }
+            return Ok(());
+        }
+        self.enqueue(&targets, traits, &content, origin);
+        Ok(())
+    }
+
+    fn return_unrouted(&mut self, channel: ChannelId, publish: &Publish, properties: &[u8], body: &[u8]) {
+        let frame_max = self.limits.frame_max;
+        let out = self.output.buffer();
+        encode_return(channel, &publish.exchange, &publish.routing_key, properties, body, frame_max, out);
+    }
+
+    /// Adds a message to the group for its queues.
+    #[inline]
+    fn enqueue(&mut self, targets: &Arc<Targets>, traits: Traits, content: &ContentRef<'_>, origin: Option<Origin>) {
+        let fits = |group: &Group| Arc::ptr_eq(&group.targets, targets) && group.persistent == traits.persistent;
+        let at = match self.batch.groups.iter().position(fits) {
+            Some(at) => at,
+            None => {
+                if self.batch.groups.iter().any(|group| group.targets.shares_a_queue(targets)) {
+                    self.flush_groups();
+                }
+                let (octets, messages) = self.batch.last_size;
+                self.batch.groups.push(Group {
+                    targets: targets.clone(),
+                    persistent: traits.persistent,
+                    builder: ArenaBuilder::with_capacity(octets, messages),
+                    origins: Vec::new(),
+                });
+                self.batch.groups.len() - 1
+            }
+        };
+        let group = &mut self.batch.groups[at];
+        group.builder.push(&MessageParts {
+            exchange: content.exchange,
+            routing_key: content.routing_key,
+            properties: content.properties,
+            body: content.body.clone(),
+            persistent: traits.persistent,
+            priority: traits.priority,
+            expiration_ms: traits.expiration_ms,
+            broker_deaths: false,
+            enqueued_at: self.now,
+        });
+        group.origins.extend(origin);
+        if group.builder.size_bytes() >= ARENA_BYTES {
+            let group = self.batch.groups.swap_remove(at);
+            self.hand_over(group);
+        }
+    }
+
+    /// Hands every group to its queues.
+    pub(super) fn flush_groups(&mut self) {
+        if self.batch.groups.is_empty() {
+            return;
+        }
+        let mut groups = std::mem::take(&mut self.batch.groups);
+        for group in groups.drain(..) {
+            self.hand_over(group);
+        }
+        self.batch.groups = groups;
+    }
+
+    fn hand_over(&mut self, group: Group) {
+        let Group { targets, persistent, builder, origins } = group;
+        self.batch.last_size = (builder.size_bytes().min(ARENA_BYTES + 4096), builder.len());
+        let arena = builder.finish();
+        let now = self.now;
+        for cell in &targets.cells {
+            let refused =
+                cell.turn(&self.registry, &mut self.work, |queue, fx| queue.publish(now, &arena, persistent, fx));
+            for index in refused {
+                match origins.get(index as usize) {
+                    Some(origin) if !self.batch.refused.contains(origin) => self.batch.refused.push(*origin),
+                    _ => {}
+                }
+                self.partial |= origins.is_empty();
+            }
+        }
+    }
+
+    /// Settles the confirms of this turn: nacks at once, acks when `ticket` is durable.
+    pub(super) fn settle_confirms(&mut self, ticket: Ticket) {
+        if self.batch.numbered.is_empty() {
+            return;
+        }
+        let mut refused = std::mem::take(&mut self.batch.refused);
+        refused.sort_by_key(|origin| origin.number);
+        for (id, first, last) in std::mem::take(&mut self.batch.numbered) {
+            let mine: Vec<u64> =
+                refused.iter().filter(|origin| origin.channel == id).map(|origin| origin.number).collect();
+            let Some(at) = self.channel_index(id) else { continue };
+            let Mode::Confirm(confirms) = &mut self.channels[at].mode else { continue };
+            for &number in &mine {
+                let nack = basic::Nack { delivery_tag: DeliveryTag::new(number), multiple: false, requeue: true };
+                Method::from(nack).encode_frame(id, self.output.buffer());
+            }
+            confirms.accepted(first, last, &mine, ticket.get());
+        }
+        self.emit_confirms();
+    }
+
+    /// Sends the acks that are due.
+    pub(super) fn emit_confirms(&mut self) {
+        let durable = self.registry.store.durable().get();
+        let mut due = Vec::new();
+        for channel in &mut self.channels {
+            let Mode::Confirm(confirms) = &mut channel.mode else { continue };
+            if confirms.is_settled() {
+                continue;
+            }
+            confirms.durable(durable, &mut due);
+            for ack in due.drain(..) {
+                Method::from(ack).encode_frame(channel.id, self.output.buffer());
+            }
+        }
+    }
+
+    /// Publishes what a transaction held back; true if a queue refused some of it.
+    pub(super) fn publish_held(&mut self, channel: ChannelId, held: Vec<Held>) -> bool {
+        self.partial = false;
+        for Held { targets, publish, properties, body, traits } in held {
+            if targets.cells.is_empty() {
+                if publish.mandatory {
+                    self.return_unrouted(channel, &publish, &properties, &body);
+                }
+                continue;
+            }
+            let content = Content { publish, properties, body };
+            self.enqueue(&targets, traits, &ContentRef::of(&content), None);
+        }
+        self.flush_groups();
+        std::mem::take(&mut self.partial)
+    }
+}
+
+impl Batch {
+    fn number(&mut self, origin: Origin) {
+        match self.numbered.last_mut() {
+            Some((channel, _, last)) if *channel == origin.channel => *last = origin.number,
+            _ => match self.numbered.iter_mut().find(|(channel, ..)| *channel == origin.channel) {
+                Some((_, _, last)) => *last = origin.number,
+                None => self.numbered.push((origin.channel, origin.number, origin.number)),
+            },
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! Declaring, binding and deleting: what the exchange and queue classes ask for.
+
+use leveret_protocol::{ChannelId, FieldTable, ShortString, exchange, queue};
+
+use super::session::{Progress, Session};
+use crate::engine::exchange::Destination;
+use crate::engine::vhost::{Binding, ExchangeRecord, QueueDeclaration};
+use crate::error::AmqpError;
+
+/// A name without line breaks, as RabbitMQ stores it.
+fn strip_line_breaks(name: ShortString) -> ShortString {
+    if name.as_bytes().iter().any(|octet| matches!(octet, b'\r' | b'\n')) {
+        let kept: Vec<u8> = name.as_bytes().iter().copied().filter(|octet| !matches!(octet, b'\r' | b'\n')).collect();
+        return ShortString::try_from(kept.as_slice()).unwrap_or_default();
+    }
+    name
+}
+
+impl Session {
+    pub(super) fn exchange_declare(
+        &mut self,
+        id: ChannelId,
+        declare: exchange::Declare,
+    ) -> Result<Progress, AmqpError> {
+        let name = strip_line_breaks(declare.exchange);
+        let no_wait = declare.no_wait;
+        let ticket = if declare.passive {
+            self.vhost.state.read().check_exchange(&name)?;
+            crate::store::Ticket::NONE
+        } else {
+            let record = ExchangeRecord {
+                name,
+                kind: declare.kind,
+                durable: declare.durable,
+                auto_delete: declare.auto_delete,
+                internal: declare.internal,
+                arguments: declare.arguments,
+            };
+            self.registry
+                .define(&self.vhost, &self.waiter, |state| Ok(((), state.declare_exchange(record)?)))?
+                .1
+        };
+        if !no_wait {
+            self.send_durable(id, exchange::DeclareOk {}, ticket);
+        }
+        Ok(Progress::Open)
+    }
+
+    pub(super) fn exchange_delete(&mut self, id: ChannelId, delete: &exchange::Delete) -> Result<Progress, AmqpError> {
+        let name = strip_line_breaks(delete.exchange.clone());
+        let ((), ticket) = self.registry.define(&self.vhost, &self.waiter, |state| {
+            Ok(((), state.delete_exchange(&name, delete.if_unused)?))
+        })?;
+        if !delete.no_wait {
+            self.send_durable(id, exchange::DeleteOk {}, ticket);
+        }
+        Ok(Progress::Open)
+    }
+
+    pub(super) fn exchange_bind(&mut self, id: ChannelId, bind: exchange::Bind) -> Result<Progress, AmqpError> {
+        let no_wait = bind.no_wait;
+        let ((), ticket) = self.registry.define(&self.vhost, &self.waiter, |state| {
+            state.resolve_exchange_binding(&bind.destination, &bind.source)?;
+            Ok(((), state.bind(exchange_binding(bind.source, bind.destination, bind.routing_key, bind.arguments))?))
+        })?;
+        if !no_wait {
+            self.send_durable(id, exchange::BindOk {}, ticket);
+        }
+        Ok(Progress::Open)
+    }
+
+    pub(super) fn exchange_unbind(&mut self, id: ChannelId, unbind: exchange::Unbind) -> Result<Progress, AmqpError> {
+        if unbind.source.is_empty() || unbind.destination.is_empty() {
+            return Err(AmqpError::DefaultExchange);
+        }
+        let no_wait = unbind.no_wait;
+        let binding = exchange_binding(unbind.source, unbind.destination, unbind.routing_key, unbind.arguments);
+        let ((), ticket) =
+            self.registry.define(&self.vhost, &self.waiter, |state| Ok(((), state.unbind(&binding))))?;
+        if !no_wait {
+            self.send_durable(id, exchange::UnbindOk {}, ticket);
+        }
+        Ok(Progress::Open)
+    }
+
+    pub(super) fn queue_declare(
+        &mut self,
+        id: ChannelId,
+        index: usize,
+        declare: queue::Declare,
+    ) -> Result<Progress, AmqpError> {
+        let name = strip_line_breaks(declare.queue);
+        let (cell, ticket) = if declare.passive {
+            let queue = self.vhost.state.read().queue(&name, self.id)?.id;
+            let missing = AmqpError::QueueNotFound { queue: name, vhost: self.vhost.name.clone() };
+            (self.registry.queue(queue).ok_or(missing)?, crate::store::Ticket::NONE)
+        } else {
+            let server_named = name.is_empty();
+            let declaration = QueueDeclaration {
+                name: if server_named { self.registry.names.lock().queue() } else { name },
+                durable: declare.durable,
+                exclusive: declare.exclusive,
+                auto_delete: declare.auto_delete,
+                arguments: declare.arguments,
+                server_named,
+            };
+            self.owns_queues |= declaration.exclusive;
+            self.registry.declare_queue(&self.vhost, declaration, self.id, self.now, &self.waiter)?
+        };
+        let now = self.now;
+        let (message_count, consumer_count) = cell.turn(&self.registry, &mut self.work, |queue, _| {
+            queue.touch(now);
+            (queue.ready(), queue.consumer_count())
+        });
+        self.channels[index].declared(cell.name.clone());
+        if !declare.no_wait {
+            let ok = queue::DeclareOk {
+                queue: cell.name.clone(),
+                message_count: u32::try_from(message_count).unwrap_or(u32::MAX),
+                consumer_count: u32::try_from(consumer_count).unwrap_or(u32::MAX),
+            };
+            self.send_durable(id, ok, ticket);
+        }
+        Ok(Progress::Open)
+    }
+
+    pub(super) fn queue_bind(&mut self, id: ChannelId, index: usize, bind: queue::Bind) -> Result<Progress, AmqpError> {
+        let (queue, key) = self.binding_names(index, bind.queue, bind.routing_key)?;
+        let source = strip_line_breaks(bind.exchange);
+        let connection = self.id;
+        let ((), ticket) = self.registry.define(&self.vhost, &self.waiter, |state| {
+            let destination = Destination::Queue(state.resolve_queue_binding(&queue, &source, connection)?);
+            Ok(((), state.bind(Binding { source, destination, routing_key: key, arguments: bind.arguments })?))
+        })?;
+        if !bind.no_wait {
+            self.send_durable(id, queue::BindOk {}, ticket);
+        }
+        Ok(Progress::Open)
+    }
+
+    pub(super) fn queue_unbind(
+        &mut self,
+        id: ChannelId,
+        index: usize,
+        unbind: queue::Unbind,
+    ) -> Result<Progress, AmqpError> {
+        let (queue, key) = self.binding_names(index, unbind.queue, unbind.routing_key)?;
+        let source = strip_line_breaks(unbind.exchange);
+        if source.is_empty() {
+            return Err(AmqpError::DefaultExchange);
+        }
+        let connection = self.id;
+        let ((), ticket) = self.registry.define(&self.vhost, &self.waiter, |state| {
+            // What is not there needs no unbinding.
+            let Ok(queue) = state.resolve_queue_binding(&queue, &source, connection) else {
+                return Ok(((), Vec::new()));
+            };
+            let destination = Destination::Queue(queue);
+            let binding = Binding { source, destination, routing_key: key, arguments: unbind.arguments };
+            Ok(((), state.unbind(&binding)))
+        })?;
+        self.send_durable(id, queue::UnbindOk {}, ticket);
+        Ok(Progress::Open)
+    }
+
+    /// Queue and key of a binding: both empty means the last declared queue for both.
+    fn binding_names(
+        &self,
+        index: usize,
+        queue: ShortString,
+        key: ShortString,
+    ) -> Result<(ShortString, ShortString), AmqpError> {
+        let name = self.channels[index].queue_name(&strip_line_breaks(queue.clone()))?;
+        let key = if queue.is_empty() && key.is_empty() { name.clone() } else { key };
+        Ok((name, key))
+    }
+
+    pub(super) fn queue_purge(
+        &mut self,
+        id: ChannelId,
+        index: usize,
+        purge: &queue::Purge,
+    ) -> Result<Progress, AmqpError> {
+        let cell = self.find_queue(index, &purge.queue)?;
+        let purged = cell.turn(&self.registry, &mut self.work, |queue, fx| queue.purge(fx));
+        let ticket = self.registry.finish(&mut self.work, Some(&self.waiter));
+        if !purge.no_wait {
+            let message_count = u32::try_from(purged).unwrap_or(u32::MAX);
+            self.send_durable(id, queue::PurgeOk { message_count }, ticket);
+        }
+        Ok(Progress::Open)
+    }
+
+    pub(super) fn queue_delete(
+        &mut self,
+        id: ChannelId,
+        index: usize,
+        delete: &queue::Delete,
+    ) -> Result<Progress, AmqpError> {
+        let (deleted, ticket) = match self.find_queue(index, &delete.queue) {
+            Err(AmqpError::QueueNotFound { .. }) => (0, crate::store::Ticket::NONE),
+            Err(error) => return Err(error),
+            Ok(cell) => {
+                let (queue, vhost) = (cell.name.clone(), cell.vhost.name.clone());
+                self.registry.delete_queue(&cell, Some(&self.waiter), |state| {
+                    if delete.if_empty && state.ready() > 0 {
+                        return Err(AmqpError::QueueNotEmpty { queue, vhost });
+                    }
+                    if delete.if_unused && state.consumer_count() > 0 {
+                        return Err(AmqpError::QueueInUse { queue, vhost });
+                    }
+                    Ok(())
+                })?
+            }
+        };
+        if !delete.no_wait {
+            let message_count = u32::try_from(deleted).unwrap_or(u32::MAX);
+            self.send_durable(id, queue::DeleteOk { message_count }, ticket);
+        }
+        Ok(Progress::Open)
+    }
+
+    /// The queue that a method names, or the last declared one.
+    pub(super) fn find_queue(
+        &mut self,
+        index: usize,
+        name: &ShortString,
+    ) -> Result<std::sync::Arc<crate::server::queue_cell::QueueCell>, AmqpError> {
+        let name = self.channels[index].queue_name(name)?;
+        let id = self.vhost.state.read().queue(&name, self.id)?.id;
+        self.cell(id).ok_or_else(|| AmqpError::QueueNotFound { queue: name, vhost: self.vhost.name.clone() })
+    }
+}
+
+fn exchange_binding(
+    source: ShortString,
+    destination: ShortString,
+    routing_key: ShortString,
+    arguments: FieldTable,
+) -> Binding {
+    Binding { source, destination: Destination::Exchange(destination), routing_key, arguments }
+}

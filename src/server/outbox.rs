@@ -1,0 +1,99 @@
+//! What others have for a connection: deliveries, cancelled consumers, an order to close, news from the store.
+//!
+//! The outbox is a leaf: it may be locked under a queue cell, and nothing under it. Its size is bounded by the window,
+//! which queues look at before they hand out messages. Whoever fills it takes the connection's waker, so a batch of
+//! deliveries costs one wake-up.
+
+use std::sync::Arc;
+use std::task::{Context, Waker};
+
+use leveret_protocol::{ChannelId, ShortString};
+use parking_lot::Mutex;
+
+use crate::engine::queue::{ConsumerId, QueueId, Run, Window};
+use crate::error::AmqpError;
+use crate::store::Waiter;
+
+/// Octets of deliveries that may wait for a connection. Enough for a fast consumer to be fed while its task sleeps, little
+/// enough that ten thousand stalled ones stay within a few gigabytes.
+const WINDOW_BYTES: usize = 512 * 1024;
+
+/// Messages for one consumer.
+#[derive(Debug)]
+pub(super) struct Delivery {
+    pub(super) channel: ChannelId,
+    pub(super) tag: ShortString,
+    pub(super) consumer: ConsumerId,
+    pub(super) queue: QueueId,
+    pub(super) no_ack: bool,
+    pub(super) run: Run,
+}
+
+/// Something for a connection to do.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// Send these messages.
+    Deliver(Delivery),
+    /// A consumer's queue is gone.
+    Cancelled { channel: ChannelId, tag: ShortString, consumer: ConsumerId, queue: QueueId },
+    /// Close the connection.
+    Close(AmqpError),
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    events: Vec<Event>,
+    waker: Option<Waker>,
+}
+
+/// The mailbox of a connection.
+#[derive(Debug)]
+pub(super) struct Outbox {
+    inner: Mutex<Inner>,
+    pub(super) window: Arc<Window>,
+}
+
+impl Outbox {
+    pub(super) fn new() -> Self {
+        Self { inner: Mutex::default(), window: Arc::new(Window::new(WINDOW_BYTES)) }
+    }
+
+    /// Adds an event and wakes the connection.
+    pub(super) fn push(&self, event: Event) {
+        let waker = {
+            let mut inner = self.inner.lock();
+            inner.events.push(event);
+            inner.waker.take()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Takes what is there into `events`, which is empty; else remembers whom to wake.
+    pub(super) fn take(&self, events: &mut Vec<Event>) {
+        std::mem::swap(&mut self.inner.lock().events, events);
+    }
+
+    /// Remembers whom to wake; false when something came in the meantime.
+    pub(super) fn register(&self, context: &Context<'_>) -> bool {
+        let mut inner = self.inner.lock();
+        if !inner.events.is_empty() {
+            return false;
+        }
+        match &inner.waker {
+            Some(waker) if waker.will_wake(context.waker()) => {}
+            _ => inner.waker = Some(context.waker().clone()),
+        }
+        true
+    }
+}
+
+impl Waiter for Outbox {
+    fn wake(&self) {
+        let waker = self.inner.lock().waker.take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}

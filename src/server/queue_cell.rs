@@ -1,0 +1,193 @@
+//! A queue cell: the engine's queue in a mutex. Whoever brings an input locks it, turns the crank and takes the effects.
+//!
+//! Deliveries are put into outboxes under the lock, because only that keeps their order; everything else goes to the
+//! caller's [`Work`] and is done after the unlock. Never two cells at once; under a cell only outboxes and the timer.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use leveret_protocol::{ChannelId, ShortString};
+use parking_lot::Mutex;
+
+use super::outbox::{Delivery, Event, Outbox};
+use super::registry::{Registry, VhostCell};
+use super::work::Work;
+use crate::engine::message::Timestamp;
+use crate::engine::queue::{ConsumerId, ConsumerSpec, Queue, QueueEffect, QueueId, QueueSettings};
+use crate::engine::vhost::{ConnectionId, QueueRecord};
+use crate::store::Waiter;
+
+/// Octets of messages in memory at which a queue first tries to leave some to the disk.
+const SPILL_STEP_BYTES: usize = 4 * 1024 * 1024;
+
+/// Where a consumer's deliveries go.
+#[derive(Debug)]
+struct Outlet {
+    outbox: Arc<Outbox>,
+    channel: ChannelId,
+    tag: ShortString,
+    no_ack: bool,
+}
+
+#[derive(Debug)]
+struct CellState {
+    queue: Queue,
+    outlets: HashMap<ConsumerId, Outlet>,
+    effects: Vec<QueueEffect>,
+    /// The deadline that the timer knows.
+    armed: Option<Timestamp>,
+    spill_at: usize,
+    /// Connections whose basic.get waits for messages from disk.
+    waiting: Vec<Arc<Outbox>>,
+}
+
+/// A queue with its lock.
+#[derive(Debug)]
+pub(super) struct QueueCell {
+    pub(super) id: QueueId,
+    pub(super) name: ShortString,
+    pub(super) vhost: Arc<VhostCell>,
+    pub(super) auto_delete: bool,
+    pub(super) exclusive_owner: Option<ConnectionId>,
+    pub(super) settings: QueueSettings,
+    state: Mutex<CellState>,
+}
+
+impl QueueCell {
+    pub(super) fn new(record: &QueueRecord, queue: Queue, vhost: Arc<VhostCell>) -> Self {
+        Self {
+            id: record.id,
+            name: record.name.clone(),
+            vhost,
+            auto_delete: record.auto_delete,
+            exclusive_owner: record.exclusive_owner,
+            settings: queue.settings().clone(),
+            state: Mutex::new(CellState {
+                queue,
+                outlets: HashMap::new(),
+                effects: Vec::new(),
+                armed: None,
+                spill_at: SPILL_STEP_BYTES,
+                waiting: Vec::new(),
+            }),
+        }
+    }
+
+    /// Locks the queue, lets `input` turn the crank, and passes on what it caused.
+    pub(super) fn turn<R>(
+        self: &Arc<Self>,
+        registry: &Registry,
+        work: &mut Work,
+        input: impl FnOnce(&mut Queue, &mut Vec<QueueEffect>) -> R,
+    ) -> R {
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        let result = input(&mut state.queue, &mut state.effects);
+        for effect in state.effects.drain(..) {
+            match effect {
+                QueueEffect::Deliver { consumer, run } => {
+                    if let Some(outlet) = state.outlets.get(&consumer) {
+                        outlet.outbox.push(Event::Deliver(Delivery {
+                            channel: outlet.channel,
+                            tag: outlet.tag.clone(),
+                            consumer,
+                            queue: self.id,
+                            no_ack: outlet.no_ack,
+                            run,
+                        }));
+                    }
+                }
+                other => work.add(self, other),
+            }
+        }
+        if let Some(deadline) = state.queue.deadline()
+            && state.armed.is_none_or(|armed| deadline < armed)
+        {
+            state.armed = Some(deadline);
+            registry.timer.arm(deadline, self.id);
+        }
+        if state.queue.resident_bytes() > state.spill_at {
+            state.queue.spill(|ticket| registry.store.is_stored(ticket));
+            state.spill_at = state.queue.resident_bytes() + SPILL_STEP_BYTES;
+        } else if state.spill_at > 2 * SPILL_STEP_BYTES
+            && state.queue.resident_bytes() + 2 * SPILL_STEP_BYTES < state.spill_at
+        {
+            state.spill_at = state.queue.resident_bytes() + SPILL_STEP_BYTES;
+        }
+        result
+    }
+
+    /// The timer fired: it has to be armed anew.
+    pub(super) fn disarm(&self) {
+        self.state.lock().armed = None;
+    }
+
+    /// A look at the queue without an input.
+    pub(super) fn read<R>(&self, look: impl FnOnce(&Queue) -> R) -> R {
+        look(&self.state.lock().queue)
+    }
+
+    /// Adds a consumer unless the queue refuses it. Its deliveries start with [`QueueCell::resume`].
+    pub(super) fn add_consumer(&self, now: Timestamp, spec: ConsumerSpec, outbox: &Arc<Outbox>) -> Option<ConsumerId> {
+        let mut state = self.state.lock();
+        if state.queue.is_deleted() || state.queue.refuses_consumer(spec.exclusive) {
+            return None;
+        }
+        let outlet =
+            Outlet { outbox: outbox.clone(), channel: spec.channel, tag: spec.tag.clone(), no_ack: spec.no_ack };
+        let id = state.queue.add_consumer(now, spec);
+        state.outlets.insert(id, outlet);
+        Some(id)
+    }
+
+    /// Lets consumers go on whose connection or channel may take messages again.
+    pub(super) fn resume(self: &Arc<Self>, registry: &Registry, work: &mut Work, now: Timestamp) {
+        self.turn(registry, work, |queue, fx| queue.resume(now, fx));
+    }
+
+    /// Removes a consumer; true when the queue is to be deleted with it.
+    pub(super) fn remove_consumer(
+        self: &Arc<Self>,
+        registry: &Registry,
+        work: &mut Work,
+        now: Timestamp,
+        id: ConsumerId,
+    ) -> bool {
+        let last = self.turn(registry, work, |queue, fx| queue.remove_consumer(now, id, fx));
+        self.state.lock().outlets.remove(&id);
+        last && self.auto_delete
+    }
+
+    /// Ends the queue if `allowed` says so: its consumers are told, its messages dropped. Returns how many were ready.
+    pub(super) fn delete<E>(&self, allowed: impl FnOnce(&Queue) -> Result<(), E>) -> Result<u64, E> {
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        if state.queue.is_deleted() {
+            return Ok(0);
+        }
+        allowed(&state.queue)?;
+        let mut outlets: Vec<_> = state.outlets.drain().collect();
+        outlets.sort_by_key(|(consumer, _)| *consumer);
+        for (consumer, outlet) in outlets {
+            let (channel, tag) = (outlet.channel, outlet.tag);
+            outlet.outbox.push(Event::Cancelled { channel, tag, consumer, queue: self.id });
+        }
+        for outbox in state.waiting.drain(..) {
+            outbox.wake();
+        }
+        Ok(state.queue.delete())
+    }
+
+    /// Has a connection woken when messages came back from disk.
+    pub(super) fn wait_for_load(&self, outbox: &Arc<Outbox>) {
+        self.state.lock().waiting.push(outbox.clone());
+    }
+
+    /// Messages came back from disk: wakes who waits for them.
+    pub(super) fn wake_waiting(&self) {
+        let waiting = std::mem::take(&mut self.state.lock().waiting);
+        for outbox in waiting {
+            outbox.wake();
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! What queues want done after their lock is released: a work list, never recursion.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::clock;
+use super::queue_cell::QueueCell;
+use super::registry::Registry;
+use crate::engine::dead_letter::{DeadLetter, Death, bury, headers_of_properties};
+use crate::engine::message::{ArenaBuilder, Body, MessageParts};
+use crate::engine::queue::{DeathReason, QueueEffect, Run, WINDOW_BYTES};
+use crate::store::{LaneKey, LoadRequest, Op, Ticket, Transaction, Waiter};
+
+/// Work that queues left behind.
+#[derive(Debug, Default)]
+pub(super) struct Work {
+    pub(super) ops: Vec<Op>,
+    dead: VecDeque<(Arc<QueueCell>, Run, DeathReason)>,
+    loads: Vec<(Arc<QueueCell>, u8, u64)>,
+}
+
+impl Work {
+    pub(super) fn add(&mut self, cell: &Arc<QueueCell>, effect: QueueEffect) {
+        match effect {
+            QueueEffect::Deliver { .. } => debug_assert!(false, "deliveries are made under the lock"),
+            QueueEffect::Append { lane, first_seq, arena, index, count } => {
+                self.ops.push(Op::Append { lane: LaneKey::new(cell.id, lane), first_seq, arena, index, count });
+            }
+            QueueEffect::Settled { lane, settled } => {
+                self.ops.push(Op::Settled { lane: LaneKey::new(cell.id, lane), settled });
+            }
+            QueueEffect::DeadLetter { run, reason } => self.dead.push_back((cell.clone(), run, reason)),
+            QueueEffect::Load { lane, from_seq } => self.loads.push((cell.clone(), lane, from_seq)),
+        }
+    }
+}
+
+impl Registry {
+    /// Does what queues left behind; what has to be stored is one transaction. Returns the ticket to wait for.
+    pub(super) fn finish(self: &Arc<Self>, work: &mut Work, waiter: Option<&Arc<dyn Waiter>>) -> Ticket {
+        while let Some((cell, run, reason)) = work.dead.pop_front() {
+            self.dead_letter(&cell, &run, reason, work);
+        }
+        let ticket = if work.ops.is_empty() {
+            Ticket::NONE
+        } else {
+            self.store.submit(Transaction { ops: std::mem::take(&mut work.ops), waiter: waiter.cloned() })
+        };
+        for (cell, lane, from_seq) in work.loads.drain(..) {
+            self.load(cell, lane, from_seq);
+        }
+        ticket
+    }
+
+    fn load(self: &Arc<Self>, cell: Arc<QueueCell>, lane: u8, from_seq: u64) {
+        let registry = self.clone();
+        self.store.load(LoadRequest {
+            lane: LaneKey::new(cell.id, lane),
+            from_seq,
+            max_bytes: WINDOW_BYTES / 2,
+            reply: Box::new(move |reply| {
+                let mut work = Work::default();
+                let now = clock::now();
+                let lost = cell.turn(&registry, &mut work, |queue, fx| {
+                    queue.loaded(now, lane, from_seq, reply.complete_to, reply.loaded, fx)
+                });
+                if lost > 0 {
+                    tracing::error!(queue = %cell.name, vhost = %cell.vhost.name, lost, "stored messages are missing");
+                }
+                registry.finish(&mut work, None);
+                cell.wake_waiting();
+            }),
+        });
+    }
+
+    /// Publishes dead messages to the queue's dead-letter exchange; a missing exchange drops them.
+    fn dead_letter(self: &Arc<Self>, cell: &Arc<QueueCell>, run: &Run, reason: DeathReason, work: &mut Work) {
+        let settings = &cell.settings;
+        let Some(exchange) = &settings.dead_letter_exchange else { return };
+        let now = clock::now();
+        for (_, message) in run.messages() {
+            let letter = bury(&message, &Death { queue: &cell.name, reason, at: now });
+            let DeadLetter { properties, barred, keys } = &letter;
+            let own_key = settings.dead_letter_routing_key.as_ref().map(|key| key.as_bytes().to_vec());
+            let keys: Vec<&[u8]> = match &own_key {
+                Some(key) => vec![key],
+                None => keys.iter().map(Vec::as_slice).collect(),
+            };
+            let targets = {
+                let vhost = cell.vhost.state.read();
+                let route = vhost.route(exchange.as_bytes(), &keys, &mut || headers_of_properties(properties));
+                route.map(|route| route.queues).unwrap_or_default()
+            };
+            let targets: Vec<_> = targets
+                .into_iter()
+                .filter_map(|id| self.queue(id))
+                .filter(|target| !barred.iter().any(|name| name == target.name.as_bytes()))
+                .collect();
+            if targets.is_empty() {
+                continue;
+            }
+            let mut builder = ArenaBuilder::with_capacity(message.record_len() + 256, 1);
+            builder.push(&MessageParts {
+                exchange: exchange.as_bytes(),
+                routing_key: keys.first().copied().unwrap_or_default(),
+                properties,
+                body: Body::Shared(message.shared_body()),
+                persistent: message.is_persistent(),
+                priority: message.priority(),
+                expiration_ms: None,
+                broker_deaths: true,
+                enqueued_at: now,
+            });
+            let arena = builder.finish();
+            for target in targets {
+                target.turn(self, work, |queue, fx| queue.publish(now, &arena, message.is_persistent(), fx));
+            }
+        }
+    }
+}

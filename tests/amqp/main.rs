@@ -1,0 +1,40 @@
+//! Behaviour tests over real sockets: a module per AMQP behaviour, one binary.
+//!
+//! The client is synchronous and speaks raw frames (`support`), so that a test can send what no client library would. All
+//! tests share one ephemeral broker inside this process, each with names of its own; `durability` starts brokers of its own.
+//!
+//! `LEVERET_TEST_BROKER=127.0.0.1:5672 cargo test --test amqp` runs the same tests against whatever listens there, usually
+//! RabbitMQ 3.10, the oracle that proves the tests themselves. Where the target is RabbitMQ 4's behaviour or one of our own
+//! choosing, the test asks `support::is_oracle()` and says so.
+#![allow(
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::too_many_lines,
+    clippy::needless_pass_by_value,
+    reason = "a test binary: nothing is exported, a panic is a failed test, deadlines need a clock, scenarios are told whole"
+)]
+
+mod support;
+
+mod acks;
+mod channels;
+mod confirms;
+mod consume;
+mod dead_letter;
+mod durability;
+mod exchanges;
+mod frames;
+mod handshake;
+mod headers;
+mod heartbeats;
+mod hostile;
+mod length_limits;
+mod prefetch;
+mod priorities;
+mod publish_return;
+mod queues;
+mod routing;
+mod topics;
+mod transactions;
+mod ttl;

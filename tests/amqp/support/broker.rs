@@ -1,0 +1,122 @@
+//! The brokers under test.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::Path;
+use std::process::Command;
+use std::sync::OnceLock;
+
+use tokio::runtime::Runtime;
+
+use super::{Client, Options, wait_until};
+
+/// The address of a broker outside this process to test instead of the embedded one.
+const ADDRESS_VARIABLE: &str = "LEVERET_TEST_BROKER";
+
+/// A shell command that restarts that broker and returns when it is up; without it, tests that need a restart pass by.
+const RESTART_VARIABLE: &str = "LEVERET_TEST_RESTART";
+
+/// Whether a broker outside this process is being tested, which is taken to be RabbitMQ 3.10.
+pub fn is_oracle() -> bool {
+    oracle_address().is_some()
+}
+
+/// The broker that all tests share.
+pub struct TestBroker {
+    addr: SocketAddr,
+}
+
+impl TestBroker {
+    /// The shared broker, started by whoever needs it first. It ends with the process.
+    pub fn start() -> &'static Self {
+        static SHARED: OnceLock<TestBroker> = OnceLock::new();
+        SHARED.get_or_init(|| {
+            let addr = oracle_address().unwrap_or_else(|| {
+                let broker: &leveret::Broker = Box::leak(Box::new(start_embedded(leveret::DataDir::Ephemeral)));
+                broker.amqp_addr()
+            });
+            Self { addr }
+        })
+    }
+
+    /// A broker of the test's own that keeps its data in `data_dir`; `None` if that cannot be had from the oracle.
+    pub fn start_own(data_dir: &Path) -> Option<OwnBroker> {
+        if is_oracle() {
+            return std::env::var(RESTART_VARIABLE).ok().map(|command| OwnBroker::Oracle { command });
+        }
+        let broker = start_embedded(leveret::DataDir::Path(data_dir.to_path_buf()));
+        Some(OwnBroker::Embedded { broker, data_dir: data_dir.to_path_buf() })
+    }
+
+    pub const fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+}
+
+/// A broker that one test has for itself and may restart.
+pub enum OwnBroker {
+    Embedded { broker: leveret::Broker, data_dir: std::path::PathBuf },
+    Oracle { command: String },
+}
+
+impl OwnBroker {
+    pub fn options(&self) -> Options {
+        let addr = match self {
+            Self::Embedded { broker, .. } => broker.amqp_addr(),
+            Self::Oracle { .. } => oracle_address().expect("there is an oracle"),
+        };
+        Options { addr: Some(addr), ..Options::default() }
+    }
+
+    /// A connection with channel 1 open.
+    pub fn open(&self) -> Client {
+        self.options().open()
+    }
+
+    /// Stops the broker in good order and starts it again on the same data.
+    pub fn restart(self) -> Self {
+        match self {
+            Self::Embedded { broker, data_dir } => {
+                shut_down(broker);
+                let broker = start_embedded(leveret::DataDir::Path(data_dir.clone()));
+                Self::Embedded { broker, data_dir }
+            }
+            Self::Oracle { command } => {
+                let status = Command::new("sh").args(["-c", &command]).status().expect("the shell starts");
+                assert!(status.success(), "{command}: {status}");
+                let addr = oracle_address().expect("there is an oracle");
+                wait_until("the oracle listens again", || std::net::TcpStream::connect(addr).is_ok());
+                Self::Oracle { command }
+            }
+        }
+    }
+
+    pub fn stop(self) {
+        if let Self::Embedded { broker, .. } = self {
+            shut_down(broker);
+        }
+    }
+}
+
+fn oracle_address() -> Option<SocketAddr> {
+    let address = std::env::var(ADDRESS_VARIABLE).ok()?;
+    let mut resolved = address.to_socket_addrs().expect("LEVERET_TEST_BROKER is host:port");
+    Some(resolved.next().expect("LEVERET_TEST_BROKER resolves"))
+}
+
+/// The one place that knows how to start the broker.
+fn start_embedded(data_dir: leveret::DataDir) -> leveret::Broker {
+    let listen = vec!["127.0.0.1:0".parse().expect("an address")];
+    let config = leveret::Config { listen, data_dir, ..leveret::Config::default() };
+    runtime().block_on(leveret::Broker::start(config)).expect("the broker starts")
+}
+
+fn shut_down(broker: leveret::Broker) {
+    runtime().block_on(broker.shutdown());
+}
+
+fn runtime() -> &'static Runtime {
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    RUNTIME.get_or_init(|| {
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime")
+    })
+}
