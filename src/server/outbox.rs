@@ -44,6 +44,8 @@ pub(super) enum Event {
 struct Inner {
     events: Vec<Event>,
     waker: Option<Waker>,
+    /// Somebody had news while the connection was not asleep.
+    news: bool,
 }
 
 /// The mailbox of a connection.
@@ -70,15 +72,15 @@ impl Outbox {
         }
     }
 
-    /// Takes what is there into `events`, which is empty; else remembers whom to wake.
+    /// Takes what is there into `events`, which is empty.
     pub(super) fn take(&self, events: &mut Vec<Event>) {
         std::mem::swap(&mut self.inner.lock().events, events);
     }
 
-    /// Remembers whom to wake; false when something came in the meantime.
-    pub(super) fn register(&self, context: &Context<'_>) -> bool {
+    /// Remembers whom to wake; false when there is news already. Waiting events are news unless `events_wait`.
+    pub(super) fn register(&self, context: &Context<'_>, events_wait: bool) -> bool {
         let mut inner = self.inner.lock();
-        if !inner.events.is_empty() {
+        if std::mem::take(&mut inner.news) || (!events_wait && !inner.events.is_empty()) {
             return false;
         }
         match &inner.waker {
@@ -91,7 +93,11 @@ impl Outbox {
 
 impl Waiter for Outbox {
     fn wake(&self) {
-        let waker = self.inner.lock().waker.take();
+        let waker = {
+            let mut inner = self.inner.lock();
+            inner.news = true;
+            inner.waker.take()
+        };
         if let Some(waker) = waker {
             waker.wake();
         }

@@ -241,9 +241,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                 continue;
             }
             self.session.output.shrink();
-            let nothing_new = self.session.outbox.register(context);
-            let still_full = self.session.output.total_len() >= OUTPUT_HIGH_BYTES;
-            if (nothing_new || still_full) && self.session.registry.store.durable() == self.durable {
+            // Deliveries that wait because the output is full go on when the socket takes it.
+            let full = self.session.output.total_len() >= OUTPUT_HIGH_BYTES;
+            if self.session.outbox.register(context, full) {
                 return Poll::Pending;
             }
         }
