@@ -12,8 +12,12 @@ use tracing_subscriber::EnvFilter;
 
 /// An AMQP 0-9-1 message broker, a drop-in for RabbitMQ's clients.
 #[derive(Debug, Parser)]
-#[command(version, about, after_help = "Without a command the broker runs with its defaults: 127.0.0.1 and [::1], port \
-                                        5672, data in the user's data folder.")]
+#[command(
+    version,
+    about,
+    after_help = "Without a command the broker runs with its defaults: 127.0.0.1 and [::1], port \
+                                        5672, data in the user's data folder."
+)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -38,10 +42,10 @@ struct ServerArgs {
     /// Keep everything in memory: nothing survives a restart
     #[arg(long, conflicts_with = "data_dir")]
     ephemeral: bool,
-    /// Configuration in rabbitmq.conf's format (also from RABBITMQ_CONFIG_FILE)
+    /// Configuration in rabbitmq.conf's format (also from `RABBITMQ_CONFIG_FILE`)
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// error, warning, info, debug or none; RUST_LOG overrides it
+    /// error, warning, info, debug or none; `RUST_LOG` overrides it
     #[arg(long, value_name = "LEVEL")]
     log_level: Option<String>,
     /// Log one JSON object a line

@@ -121,7 +121,9 @@ impl Settings {
         let port = variable("RABBITMQ_NODE_PORT").map(|port| number(&port, "RABBITMQ_NODE_PORT")).transpose()?;
         let address = variable("RABBITMQ_NODE_IP_ADDRESS").filter(|address| !address.is_empty());
         let address: Option<IpAddr> = address
-            .map(|text| text.parse().map_err(|_| ConfigError(format!("RABBITMQ_NODE_IP_ADDRESS: no address: '{text}'"))))
+            .map(|text| {
+                text.parse().map_err(|_| ConfigError(format!("RABBITMQ_NODE_IP_ADDRESS: no address: '{text}'")))
+            })
             .transpose()?;
         match (address, port) {
             (None, None) => {}
@@ -145,7 +147,11 @@ impl Settings {
             "default_pass" => value.clone_into(&mut config.default_pass),
             "default_vhost" => config.default_vhost = name(value, key)?,
             "loopback_users" if value == "none" => config.loopback_users.clear(),
-            "loopback_users" => return Err(ConfigError("loopback_users: only 'none' is known; name users with loopback_users.NAME = true".to_owned())),
+            "loopback_users" => {
+                return Err(ConfigError(
+                    "loopback_users: only 'none' is known; name users with loopback_users.NAME = true".to_owned(),
+                ));
+            }
             "heartbeat" => config.heartbeat_seconds = number(value, key)?,
             "frame_max" => {
                 config.frame_max = number(value, key)?;

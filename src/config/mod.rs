@@ -94,11 +94,7 @@ impl Default for Config {
 impl Config {
     /// A broker in memory on a free port of the loopback interface.
     pub fn for_tests() -> Self {
-        Self {
-            listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))],
-            listen_is_default: false,
-            ..Self::default()
-        }
+        Self { listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))], listen_is_default: false, ..Self::default() }
     }
 
     /// Whether this user may log in with this password from this address; else the reason, for the log.

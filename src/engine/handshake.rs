@@ -1,6 +1,6 @@
 //! Opening a connection: SASL responses and the negotiation of limits (spec §2.2.4, RabbitMQ's rules).
 
-use leveret_protocol::{FRAME_MIN_SIZE, FieldTable, connection, decode_table_content};
+use leveret_protocol::{FRAME_MIN_SIZE, FieldTable, FieldValue, connection, decode_table_content};
 
 use crate::error::AmqpError;
 
@@ -50,9 +50,12 @@ fn plain(response: &[u8]) -> Option<Credentials> {
 /// A field table without its length prefix, with `LOGIN` and `PASSWORD`.
 fn amqplain(response: &[u8]) -> Option<Credentials> {
     let table = decode_table_content(response).ok()?;
-    let field = |name: &str| match table.get(name)? {
-        leveret_protocol::FieldValue::ByteArray(octets) => Some(octets.to_vec()),
-        other => other.as_long_str().map(<[u8]>::to_vec),
+    let field = |name: &str| {
+        let value = table.get(name)?;
+        if let FieldValue::ByteArray(octets) = value {
+            return Some(octets.to_vec());
+        }
+        value.as_long_str().map(<[u8]>::to_vec)
     };
     Some(Credentials { user: field("LOGIN")?, password: field("PASSWORD")? })
 }
@@ -71,7 +74,10 @@ impl ClientCapabilities {
     pub fn from_properties(properties: &FieldTable) -> Self {
         let capabilities = properties.get("capabilities").and_then(|value| value.as_table());
         let has = |name: &str| {
-            capabilities.and_then(|table| table.get(name)).and_then(|value| value.as_bool()).unwrap_or(false)
+            capabilities
+                .and_then(|table| table.get(name))
+                .and_then(leveret_protocol::FieldValue::as_bool)
+                .unwrap_or(false)
         };
         Self {
             consumer_cancel_notify: has("consumer_cancel_notify"),
@@ -117,11 +123,7 @@ impl Limits {
         if answer.channel_max > self.channel_max {
             return Err(high("channel_max", answer.channel_max.into(), self.channel_max.into()));
         }
-        Ok(Self {
-            channel_max: answer.channel_max,
-            frame_max: answer.frame_max,
-            heartbeat_seconds: answer.heartbeat,
-        })
+        Ok(Self { channel_max: answer.channel_max, frame_max: answer.frame_max, heartbeat_seconds: answer.heartbeat })
     }
 }
 
@@ -151,8 +153,7 @@ mod tests {
 
     #[test]
     fn limits_may_be_lowered_but_not_lifted() {
-        let answer =
-            |channel_max, frame_max| connection::TuneOk { channel_max, frame_max, heartbeat: 5 };
+        let answer = |channel_max, frame_max| connection::TuneOk { channel_max, frame_max, heartbeat: 5 };
         assert!(PROPOSED.agree(&answer(1, 4096)).is_ok());
         for bad in [answer(0, 131_072), answer(2048, 131_072), answer(1, 4095), answer(1, 131_073), answer(1, 0)] {
             assert!(matches!(PROPOSED.agree(&bad), Err(AmqpError::BadTuning(_))), "{bad:?}");

@@ -238,6 +238,11 @@ impl Arena {
         self.offsets.len()
     }
 
+    /// Number of messages, as indexes count them.
+    pub fn count(&self) -> u32 {
+        u32_len(self.offsets.len())
+    }
+
     /// Whether there is no message in it.
     pub fn is_empty(&self) -> bool {
         self.offsets.is_empty()

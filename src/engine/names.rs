@@ -1,7 +1,7 @@
 //! Names that the broker makes: server-named queues and consumer tags.
 //!
 //! A name is a prefix and 22 characters of URL-safe base64, as RabbitMQ's are. The octets come from a counter-based
-//! generator (SplitMix64) with a seed of the caller's, so that a simulation can repeat them.
+//! generator (`SplitMix64`) with a seed of the caller's, so that a simulation can repeat them.
 
 use leveret_protocol::ShortString;
 

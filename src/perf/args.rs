@@ -27,9 +27,10 @@ pub struct PerfArgs {
     #[arg(long, default_value_t = 1)]
     pub queues: u32,
 
-    /// Name of the queues before their number.
-    #[arg(long, default_value = "leveret-perf-")]
-    pub queue_prefix: String,
+    /// Name of the queues before their number [default: leveret-perf-, and the process id unless the queues are kept or
+    /// hold what is to be consumed].
+    #[arg(long)]
+    pub queue_prefix: Option<String>,
 
     /// Publish to this exchange instead of the default one; declared unless its name begins with `amq.`.
     #[arg(long)]
@@ -144,6 +145,18 @@ impl PerfArgs {
         }
     }
 
+    /// Name of the queues before their number.
+    ///
+    /// By default each run has queues of its own: what a broken-off run has published may still arrive in a queue of the same
+    /// name, and would count as duplicated.
+    pub(super) fn queue_prefix(&self) -> String {
+        match &self.queue_prefix {
+            Some(prefix) => prefix.clone(),
+            None if self.keep_queues || self.publishers == 0 => String::from("leveret-perf-"),
+            None => format!("leveret-perf-{}-", std::process::id()),
+        }
+    }
+
     /// How many consumed copies each published message becomes.
     pub(super) fn copies(&self) -> u64 {
         match (self.consumers, &self.exchange, self.exchange_type) {
@@ -193,6 +206,13 @@ pub(super) mod tests {
         ] {
             assert!(parse(line).check().is_err(), "{line}");
         }
+    }
+
+    #[test]
+    fn runs_share_queues_only_on_purpose() {
+        assert_eq!(parse("--queue-prefix q").queue_prefix(), "q");
+        assert_eq!(parse("--consumers 0 --keep-queues").queue_prefix(), parse("--publishers 0").queue_prefix());
+        assert!(parse("").queue_prefix().contains(&std::process::id().to_string()));
     }
 
     #[test]

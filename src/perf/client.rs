@@ -10,8 +10,8 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use leveret_protocol::{
-    ChannelId, FieldTable, FieldValue, FrameKind, LongString, Method, PROTOCOL_HEADER, RawFrame, ReplyCode, ShortString,
-    StringTooLong, channel, connection,
+    ChannelId, FieldTable, FieldValue, FrameKind, LongString, Method, PROTOCOL_HEADER, RawFrame, ReplyCode,
+    ShortString, StringTooLong, channel, connection,
 };
 
 use super::error::PerfError;
@@ -274,11 +274,16 @@ fn too_long(error: StringTooLong) -> PerfError {
 /// What the broker shows of us; with the capabilities a broken login and a deleted queue are told to us.
 fn client_properties(name: &str) -> Result<FieldTable, PerfError> {
     let text = |text| FieldValue::from(LongString::from_static(text));
-    let capabilities: FieldTable =
-        ["publisher_confirms", "basic.nack", "connection.blocked", "consumer_cancel_notify", "authentication_failure_close"]
-            .into_iter()
-            .map(|name| (ShortString::from_static(name), FieldValue::from(true)))
-            .collect();
+    let capabilities: FieldTable = [
+        "publisher_confirms",
+        "basic.nack",
+        "connection.blocked",
+        "consumer_cancel_notify",
+        "authentication_failure_close",
+    ]
+    .into_iter()
+    .map(|name| (ShortString::from_static(name), FieldValue::from(true)))
+    .collect();
     Ok([
         (ShortString::from_static("product"), text("leveret perf")),
         (ShortString::from_static("version"), text(env!("CARGO_PKG_VERSION"))),

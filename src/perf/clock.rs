@@ -10,7 +10,10 @@ pub(super) struct Clock {
 }
 
 impl Clock {
-    #[expect(clippy::disallowed_methods, reason = "the generator's only reading of a clock; it is no part of the broker")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the generator's only reading of a clock; it is no part of the broker"
+    )]
     fn instant() -> Instant {
         Instant::now()
     }

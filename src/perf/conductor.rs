@@ -61,7 +61,8 @@ pub(super) struct Conductor<'a> {
 impl<'a> Conductor<'a> {
     /// Refuses a broker's process that cannot be read.
     pub(super) fn new(args: &'a PerfArgs, progress: &'a Progress) -> Result<Self, PerfError> {
-        let broker_memory = args.broker_pid.map(tree_usage).transpose()?.map_or(Memory::default(), |(_, memory)| memory);
+        let broker_memory =
+            args.broker_pid.map(tree_usage).transpose()?.map_or(Memory::default(), |(_, memory)| memory);
         let runtime = Builder::new_current_thread().enable_all().build().map_err(PerfError::Io)?;
         Ok(Self {
             args,

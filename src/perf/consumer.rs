@@ -321,7 +321,10 @@ mod tests {
         let whole = delivery(1, false, b"x");
         let header_offset = split_frame(&whole, 4096).expect("well-formed").expect("complete").1;
         check(&whole[header_offset..], "unexpected from the broker: a frame of type 2 within a content");
-        check(&whole.repeat(2)[..header_offset].repeat(2), "unexpected from the broker: a frame of type 1 within a content");
+        check(
+            &whole.repeat(2)[..header_offset].repeat(2),
+            "unexpected from the broker: a frame of type 1 within a content",
+        );
         let mut cancel = Vec::new();
         Method::from(basic::Cancel { consumer_tag: consumer_tag(), no_wait: true }).encode_frame(CHANNEL, &mut cancel);
         check(&cancel, "unexpected from the broker: basic.cancel");

@@ -76,7 +76,7 @@ impl fmt::Display for PerfError {
             Self::Decode(error) => write!(f, "bad method from the broker: {error}"),
             Self::Unexpected(what) => write!(f, "unexpected from the broker: {what}"),
             Self::Closed { scope, code, text } => write!(f, "the broker closed the {scope}: {code} {text}"),
-            Self::Aborted => f.write_str("given up"),
+            Self::Aborted => f.write_str("a connection was given up before it had finished"),
             Self::BrokerProcess { pid, source } => write!(f, "cannot read the statistics of process {pid}: {source}"),
             Self::Incomplete { lost, duplicated, unconfirmed, nacked } => {
                 write!(f, "messages: {lost} lost, {duplicated} duplicated, {unconfirmed} unconfirmed, {nacked} nacked")

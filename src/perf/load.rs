@@ -54,6 +54,8 @@ pub(super) fn run(args: &PerfArgs, url: &Url, held: u64) -> Result<(Report, Resu
     let expected = (args.publishers != 0 && args.consumers != 0).then(|| progress.expected(&counts));
     let totals = Totals::new(&counts, expected, args.confirm != 0);
     errors.extend(totals.check().err());
+    // Connections that were broken off come last: others know why.
+    errors.sort_by_key(|error| matches!(error, PerfError::Aborted));
     let interval = ending.interval;
     let report = Report {
         broker: url.to_string(),
@@ -88,13 +90,12 @@ fn distinct_texts(errors: &[PerfError]) -> Vec<String> {
     texts
 }
 
-/// Waits for threads to end. Connections that were broken off have nothing to say.
+/// Waits for threads to end.
 fn join(threads: Vec<Thread<'_>>) -> (Latencies, Vec<PerfError>) {
     let (mut latencies, mut errors) = (Latencies::new(), Vec::new());
     for thread in threads {
         match thread.join() {
             Ok(Ok(found)) => latencies.merge(&found),
-            Ok(Err(PerfError::Aborted)) => {}
             Ok(Err(error)) => errors.push(error),
             Err(panic) => resume_unwind(panic),
         }

@@ -149,10 +149,7 @@ impl Stat {
         let [user, system, children_user, children_system] = [number(11)?, number(12)?, number(13)?, number(14)?];
         Some(Self {
             parent: fields.get(1)?.parse().ok()?,
-            cpu: CpuTime {
-                user_us: (user + children_user) * TICK_US,
-                system_us: (system + children_system) * TICK_US,
-            },
+            cpu: CpuTime { user_us: (user + children_user) * TICK_US, system_us: (system + children_system) * TICK_US },
         })
     }
 }
@@ -172,7 +169,8 @@ mod tests {
 
     #[test]
     fn a_name_with_parentheses_and_spaces_does_not_shift_the_fields() {
-        let line = "3833 (beam) smp (x) S 3827 3833 3833 0 -1 4194304 156835 199 3 0 1074 354 20 5 20 0 20 0 71290 1 2 3";
+        let line =
+            "3833 (beam) smp (x) S 3827 3833 3833 0 -1 4194304 156835 199 3 0 1074 354 20 5 20 0 20 0 71290 1 2 3";
         let cpu = CpuTime { user_us: 10_940_000, system_us: 3_590_000 };
         assert_eq!(Stat::parse(line), Some(Stat { parent: 3827, cpu }));
         assert_eq!(Stat::parse("1 (init) S 0 1"), None);
@@ -188,8 +186,7 @@ mod tests {
 
     #[test]
     fn a_tree_holds_children_of_children_in_any_order() {
-        let process =
-            |pid, parent| Process { pid, stat: Stat { parent, cpu: CpuTime { user_us: 1, system_us: 1 } } };
+        let process = |pid, parent| Process { pid, stat: Stat { parent, cpu: CpuTime { user_us: 1, system_us: 1 } } };
         let processes = [process(9, 7), process(7, 5), process(5, 1), process(6, 1), process(1, 0)];
         assert_eq!(descendants(5, &processes), BTreeSet::from([5, 7, 9]));
         assert_eq!(descendants(4, &processes), BTreeSet::new());

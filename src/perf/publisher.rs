@@ -21,7 +21,7 @@ use super::progress::{Phase, Progress};
 use super::schedule::Schedule;
 
 /// How long a publisher sleeps that has run ahead of the consumers.
-const BACKLOG_PAUSE_NS: u64 = 500_000;
+const BACKLOG_PAUSE_NS: u64 = 1_000_000;
 
 /// How often a publisher that expects nothing looks whether the broker has something to say: it may have closed the channel.
 const LOOK_EVERY_NS: u64 = 250_000_000;
@@ -85,7 +85,8 @@ impl Publisher<'_> {
                 confirms.take(&mut self.client, self.progress)?;
                 look_at_ns = now_ns + LOOK_EVERY_NS;
             }
-            let room = if max_backlog == u64::MAX { u64::MAX } else { max_backlog.saturating_sub(self.progress.backlog()) };
+            let room =
+                if max_backlog == u64::MAX { u64::MAX } else { max_backlog.saturating_sub(self.progress.backlog()) };
             if room == 0 {
                 self.progress.clock.sleep_until(now_ns + BACKLOG_PAUSE_NS);
             } else {
@@ -103,7 +104,11 @@ impl Publisher<'_> {
         while !self.progress.has_reached(Phase::Drain) {
             let room = window - confirms.outstanding.count();
             if room == 0 || unread >= READ_EVERY_MESSAGES {
-                if room == 0 { self.client.fill()? } else { self.client.fill_available()? };
+                if room == 0 {
+                    self.client.fill()?
+                } else {
+                    self.client.fill_available()?
+                };
                 confirms.take(&mut self.client, self.progress)?;
                 unread = 0;
             } else {
@@ -171,7 +176,8 @@ impl Publisher<'_> {
 }
 
 fn write_stream(stream: &TcpStream, octets: &[u8], progress: &Progress) -> Result<(), PerfError> {
-    let on_stall = || if progress.has_reached(Phase::Abort) { Err(std::io::ErrorKind::TimedOut.into()) } else { Ok(()) };
+    let on_stall =
+        || if progress.has_reached(Phase::Abort) { Err(std::io::ErrorKind::TimedOut.into()) } else { Ok(()) };
     write_all(stream, octets, on_stall).map_err(PerfError::Io)
 }
 
@@ -257,10 +263,8 @@ impl SharedConfirms {
     /// room. Returns how many they are.
     fn admit(&self, window: u64, due_ns: impl ExactSizeIterator<Item = u64>) -> usize {
         let is_full = |confirms: &mut Confirms| confirms.outstanding.count() >= window;
-        let (mut confirms, _) = self
-            .settled
-            .wait_timeout_while(self.lock(), TICK, is_full)
-            .unwrap_or_else(PoisonError::into_inner);
+        let (mut confirms, _) =
+            self.settled.wait_timeout_while(self.lock(), TICK, is_full).unwrap_or_else(PoisonError::into_inner);
         let count = to_count(window.saturating_sub(confirms.outstanding.count())).min(due_ns.len());
         confirms.push(due_ns.take(count));
         count

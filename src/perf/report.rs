@@ -242,12 +242,8 @@ mod tests {
     fn interval() -> Interval {
         let counts = |count| Counts { published: count, consumed: 2 * count, ..Counts::default() };
         let cpu = |us| CpuTime { user_us: 3 * us, system_us: us };
-        let sample = |at_ns, count, us| Sample {
-            at_ns,
-            counts: counts(count),
-            own_cpu: cpu(us / 2),
-            broker_cpu: Some(cpu(us)),
-        };
+        let sample =
+            |at_ns, count, us| Sample { at_ns, counts: counts(count), own_cpu: cpu(us / 2), broker_cpu: Some(cpu(us)) };
         Interval::new(sample(1_000_000_000, 500, 1_000_000), sample(3_000_000_000, 2_500, 1_500_000))
     }
 
@@ -261,8 +257,11 @@ mod tests {
             consumed_per_second: interval.per_second(|counts| counts.consumed),
             confirmed_per_second: interval.per_second(|counts| counts.confirmed),
             totals,
-            broker_process: interval
-                .broker_process(Memory { high_water_kib: 4096, resident_kib: 2048, anonymous_kib: 1024 }),
+            broker_process: interval.broker_process(Memory {
+                high_water_kib: 4096,
+                resident_kib: 2048,
+                anonymous_kib: 1024,
+            }),
             generator_cpu_percent: interval.generator_cpu_percent(),
             latency_us: Some(Quantiles { count: 9, p50: 1, p90: 2, p99: 3, p999: 4, max: 5 }),
             confirm_latency_us: None,

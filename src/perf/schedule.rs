@@ -102,9 +102,8 @@ mod tests {
 
     #[test]
     fn publishers_take_turns_at_equal_gaps() {
-        let mut due: Vec<u64> = (0..3)
-            .flat_map(|number| (0..4).map(move |index| schedule(1000, 3, number).due_ns(index)))
-            .collect();
+        let mut due: Vec<u64> =
+            (0..3).flat_map(|number| (0..4).map(move |index| schedule(1000, 3, number).due_ns(index))).collect();
         due.sort_unstable();
         assert_eq!(due, (0..12).map(|index| 5 + index * 1_000_000).collect::<Vec<_>>());
     }

@@ -11,7 +11,7 @@ const RESERVED_PREFIX: &str = "amq.";
 
 /// The name of a queue.
 pub(super) fn queue_name(args: &PerfArgs, number: u32) -> Result<ShortString, PerfError> {
-    short_string(&format!("{}{number}", args.queue_prefix))
+    short_string(&format!("{}{number}", args.queue_prefix()))
 }
 
 /// Declares and empties the queues, and binds them. If nothing is to be published, what the queues hold is to be consumed:
@@ -28,7 +28,8 @@ pub(super) fn set_up(args: &PerfArgs, client: &mut Client) -> Result<u64, PerfEr
         if args.publishers == 0 {
             held += u64::from(declared.message_count);
         } else {
-            client.call_for(queue::Purge { queue, no_wait: false }, |reply| matches!(reply, Method::QueuePurgeOk(_)))?;
+            client
+                .call_for(queue::Purge { queue, no_wait: false }, |reply| matches!(reply, Method::QueuePurgeOk(_)))?;
         }
     }
     if let Some(name) = &args.exchange {

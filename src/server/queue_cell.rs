@@ -14,7 +14,7 @@ use super::registry::{Registry, VhostCell};
 use super::work::Work;
 use crate::engine::message::Timestamp;
 use crate::engine::queue::{ConsumerId, ConsumerSpec, Queue, QueueEffect, QueueId, QueueSettings};
-use crate::engine::vhost::{ConnectionId, QueueRecord};
+use crate::engine::vhost::QueueRecord;
 use crate::store::Waiter;
 
 /// Octets of messages in memory at which a queue first tries to leave some to the disk.
@@ -48,7 +48,6 @@ pub(super) struct QueueCell {
     pub(super) name: ShortString,
     pub(super) vhost: Arc<VhostCell>,
     pub(super) auto_delete: bool,
-    pub(super) exclusive_owner: Option<ConnectionId>,
     pub(super) settings: QueueSettings,
     state: Mutex<CellState>,
 }
@@ -60,7 +59,6 @@ impl QueueCell {
             name: record.name.clone(),
             vhost,
             auto_delete: record.auto_delete,
-            exclusive_owner: record.exclusive_owner,
             settings: queue.settings().clone(),
             state: Mutex::new(CellState {
                 queue,
@@ -84,20 +82,19 @@ impl QueueCell {
         let state = &mut *guard;
         let result = input(&mut state.queue, &mut state.effects);
         for effect in state.effects.drain(..) {
-            match effect {
-                QueueEffect::Deliver { consumer, run } => {
-                    if let Some(outlet) = state.outlets.get(&consumer) {
-                        outlet.outbox.push(Event::Deliver(Delivery {
-                            channel: outlet.channel,
-                            tag: outlet.tag.clone(),
-                            consumer,
-                            queue: self.id,
-                            no_ack: outlet.no_ack,
-                            run,
-                        }));
-                    }
-                }
-                other => work.add(self, other),
+            let QueueEffect::Deliver { consumer, run } = effect else {
+                work.add(self, effect);
+                continue;
+            };
+            if let Some(outlet) = state.outlets.get(&consumer) {
+                outlet.outbox.push(Event::Deliver(Delivery {
+                    channel: outlet.channel,
+                    tag: outlet.tag.clone(),
+                    consumer,
+                    queue: self.id,
+                    no_ack: outlet.no_ack,
+                    run,
+                }));
             }
         }
         if let Some(deadline) = state.queue.deadline()

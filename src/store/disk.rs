@@ -104,19 +104,19 @@ impl DiskStore {
     ) -> Result<(Self, Recovered), StoreError> {
         std::fs::create_dir_all(data_dir)
             .map_err(|cause| StoreError::new(format!("cannot create {}: {cause}", data_dir.display())))?;
-        let database = Database::builder()
-            .set_cache_size(CACHE_BYTES)
-            .create(data_dir.join(FILE_NAME))
-            .map_err(|cause| match cause {
-                redb::DatabaseError::DatabaseAlreadyOpen => StoreError::new(format!(
-                    "another broker uses {}: stop it, or give this one another --data-dir",
-                    data_dir.display()
-                )),
-                other => failed(data_dir, "cannot open", &other),
+        let database =
+            Database::builder().set_cache_size(CACHE_BYTES).create(data_dir.join(FILE_NAME)).map_err(|cause| {
+                if matches!(cause, redb::DatabaseError::DatabaseAlreadyOpen) {
+                    let data_dir = data_dir.display();
+                    StoreError::new(format!(
+                        "another broker uses {data_dir}: stop it, or give this one another --data-dir"
+                    ))
+                } else {
+                    failed(data_dir, "cannot open", &cause)
+                }
             })?;
         prepare(&database, node).map_err(|cause| failed(data_dir, "cannot prepare", &cause))??;
-        let (recovered, lanes) =
-            recover(&database).map_err(|cause| failed(data_dir, "cannot read", &cause))?;
+        let (recovered, lanes) = recover(&database).map_err(|cause| failed(data_dir, "cannot read", &cause))?;
         mark_running(&database).map_err(|cause| failed(data_dir, "cannot write", &cause))?;
         let database = Arc::new(database);
         let shared = Arc::new(Shared {
@@ -349,14 +349,15 @@ fn load(database: &Database, request: &LoadRequest) -> Result<LoadReply, redb::E
         });
         let is_settled = |seq: u64| {
             seq < head_seq
-                || marks.as_ref().is_some_and(|marks| {
-                    seq - first_seq < marks.span() && marks.is_settled(seq - first_seq)
-                })
+                || marks
+                    .as_ref()
+                    .is_some_and(|marks| seq - first_seq < marks.span() && marks.is_settled(seq - first_seq))
         };
         // Read back means stored: any ticket that is durable already will do.
-        match decode_batch(first_seq, value.value(), request.from_seq, is_settled, 1) {
-            Some((_, loaded)) => reply.loaded.extend(loaded),
-            None => error!(lane, first_seq, "a batch of messages is damaged and passed over"),
+        if let Some((_, loaded)) = decode_batch(first_seq, value.value(), request.from_seq, is_settled, 1) {
+            reply.loaded.extend(loaded);
+        } else {
+            error!(lane, first_seq, "a batch of messages is damaged and passed over");
         }
     }
     Ok(reply)

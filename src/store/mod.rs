@@ -8,9 +8,9 @@
 //! appended at most once and settled at most once; operations of different transactions on one queue may arrive in another
 //! order than the queue made them, so a settlement may come before its append.
 
-pub mod memory;
 pub mod disk;
 mod ledger;
+pub mod memory;
 mod schema;
 mod writer;
 
@@ -141,7 +141,10 @@ pub struct LoadRequest {
 
 impl fmt::Debug for LoadRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LoadRequest").field("lane", &self.lane).field("from_seq", &self.from_seq).finish_non_exhaustive()
+        f.debug_struct("LoadRequest")
+            .field("lane", &self.lane)
+            .field("from_seq", &self.from_seq)
+            .finish_non_exhaustive()
     }
 }
 

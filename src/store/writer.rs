@@ -117,7 +117,11 @@ impl Writer {
                 changed |= self.write_lane(lane, &mut tables)?;
             }
         }
-        if changed { txn.commit()? } else { txn.abort()? }
+        if changed {
+            txn.commit()?;
+        } else {
+            txn.abort()?;
+        }
         Ok(())
     }
 
@@ -264,12 +268,7 @@ fn remove_messages(txn: &WriteTransaction, id: QueueId) -> Result<(), redb::Erro
 }
 
 /// The batch that starts at or before `seq` and reaches it, or else the next one up to `last_seq`.
-fn find_batch(
-    lane: u64,
-    seq: u64,
-    last_seq: u64,
-    tables: &Tables<'_>,
-) -> Result<Option<(u64, Batch)>, redb::Error> {
+fn find_batch(lane: u64, seq: u64, last_seq: u64, tables: &Tables<'_>) -> Result<Option<(u64, Batch)>, redb::Error> {
     let before = tables.batches.range((lane, 0)..=(lane, seq))?.next_back().transpose()?;
     if let Some((key, value)) = before {
         let (_, first) = key.value();
@@ -277,7 +276,7 @@ fn find_batch(
             && seq < first + shape.span
         {
             let row = tables.settled.get((lane, first))?;
-            return Ok(Some((first, Batch::on_disk(&shape, row.as_ref().map(|row| row.value())))));
+            return Ok(Some((first, Batch::on_disk(&shape, row.as_ref().map(redb::AccessGuard::value)))));
         }
     }
     for entry in tables.batches.range((lane, seq)..=(lane, last_seq))? {
@@ -285,7 +284,7 @@ fn find_batch(
         let (_, first) = key.value();
         if let Some(shape) = read_shape(value.value()) {
             let row = tables.settled.get((lane, first))?;
-            return Ok(Some((first, Batch::on_disk(&shape, row.as_ref().map(|row| row.value())))));
+            return Ok(Some((first, Batch::on_disk(&shape, row.as_ref().map(redb::AccessGuard::value)))));
         }
     }
     Ok(None)

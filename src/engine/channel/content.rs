@@ -15,6 +15,8 @@ use crate::error::AmqpError;
 
 /// The class of basic methods, the only one with content.
 pub const BASIC_CLASS: u16 = 60;
+/// Octets that a body may announce, whatever is configured (RabbitMQ's limit).
+pub const BODY_SIZE_MAX: u64 = 512 * 1024 * 1024;
 
 /// A basic.publish whose content is on its way.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,8 +51,10 @@ pub struct Content {
     pub publish: Publish,
     /// Property flags and list, as received.
     pub properties: Bytes,
-    /// The body.
+    /// The body; empty if it is larger than was to be kept.
     pub body: Bytes,
+    /// Octets that came.
+    pub body_size: u64,
 }
 
 /// Where a channel stands between a content-bearing method and its last body frame.
@@ -74,6 +78,10 @@ pub enum Assembly {
         body: BytesMut,
         /// Octets that are due.
         remaining: u64,
+        /// Octets announced.
+        body_size: u64,
+        /// The body is too large to be accepted: its octets are counted, not kept.
+        discard: bool,
     },
 }
 
@@ -125,8 +133,8 @@ impl Assembly {
         *self = Self::AwaitingHeader { publish };
     }
 
-    /// A content header came; gives the content if its body is empty.
-    pub fn on_header(&mut self, header: &HeaderRef<'_>) -> Result<Option<Content>, AmqpError> {
+    /// A content header came; gives the content if its body is empty. Of a body larger than `max` nothing is kept.
+    pub fn on_header(&mut self, header: &HeaderRef<'_>, max: u64) -> Result<Option<Content>, AmqpError> {
         match std::mem::take(self) {
             Self::Idle => Err(no_method()),
             Self::AwaitingBody { .. } => Err(no_body()),
@@ -134,9 +142,16 @@ impl Assembly {
                 check_header(header)?;
                 let properties = Bytes::copy_from_slice(header.properties);
                 if header.body_size == 0 {
-                    return Ok(Some(Content { publish, properties, body: Bytes::new() }));
+                    return Ok(Some(Content { publish, properties, body: Bytes::new(), body_size: 0 }));
                 }
-                *self = Self::AwaitingBody { publish, properties, body: BytesMut::new(), remaining: header.body_size };
+                let body_size = header.body_size;
+                if body_size > BODY_SIZE_MAX {
+                    return Err(AmqpError::BadFrame(format!(
+                        "content body size {body_size} exceeds maximum allowed size {BODY_SIZE_MAX}"
+                    )));
+                }
+                let (body, discard) = (BytesMut::new(), body_size > max);
+                *self = Self::AwaitingBody { publish, properties, body, remaining: body_size, body_size, discard };
                 Ok(None)
             }
         }
@@ -147,18 +162,21 @@ impl Assembly {
         match std::mem::take(self) {
             Self::Idle => Err(no_method()),
             Self::AwaitingHeader { .. } => Err(no_header()),
-            Self::AwaitingBody { publish, properties, mut body, remaining } => {
+            Self::AwaitingBody { publish, properties, mut body, remaining, body_size, discard } => {
                 let Some(remaining) = remaining.checked_sub(octets.len() as u64) else {
                     return Err(AmqpError::BadFrame("content body frame exceeds remaining content size".to_owned()));
                 };
                 if remaining == 0 && body.is_empty() {
-                    return Ok(Some(Content { publish, properties, body: octets.clone() }));
+                    let body = if discard { Bytes::new() } else { octets.clone() };
+                    return Ok(Some(Content { publish, properties, body, body_size }));
                 }
-                body.extend_from_slice(octets);
+                if !discard {
+                    body.extend_from_slice(octets);
+                }
                 if remaining == 0 {
-                    return Ok(Some(Content { publish, properties, body: body.freeze() }));
+                    return Ok(Some(Content { publish, properties, body: body.freeze(), body_size }));
                 }
-                *self = Self::AwaitingBody { publish, properties, body, remaining };
+                *self = Self::AwaitingBody { publish, properties, body, remaining, body_size, discard };
                 Ok(None)
             }
         }
@@ -188,7 +206,7 @@ mod tests {
     fn a_body_in_pieces_completes_with_its_last_octet() {
         let mut assembly = Assembly::Idle;
         assembly.on_publish(publish());
-        assert_eq!(assembly.on_header(&header(5)), Ok(None));
+        assert_eq!(assembly.on_header(&header(5), 100), Ok(None));
         assert_eq!(assembly.on_body(&Bytes::from_static(b"ab")), Ok(None));
         assert_eq!(assembly.on_body(&Bytes::new()), Ok(None));
         let content = assembly.on_body(&Bytes::from_static(b"cde")).expect("fits").expect("complete");
@@ -197,20 +215,32 @@ mod tests {
     }
 
     #[test]
+    fn a_body_too_large_is_counted_but_not_kept() {
+        let mut assembly = Assembly::Idle;
+        assembly.on_publish(publish());
+        assert_eq!(assembly.on_header(&header(200), 100), Ok(None));
+        assert_eq!(assembly.on_body(&Bytes::from(vec![0; 150])), Ok(None));
+        let content = assembly.on_body(&Bytes::from(vec![0; 50])).expect("fits").expect("complete");
+        assert_eq!((content.body.len(), content.body_size), (0, 200));
+        assembly.on_publish(publish());
+        assert!(matches!(assembly.on_header(&header(BODY_SIZE_MAX + 1), 100), Err(AmqpError::BadFrame(_))));
+    }
+
+    #[test]
     fn an_empty_body_completes_at_its_header() {
         let mut assembly = Assembly::Idle;
         assembly.on_publish(publish());
-        assert!(assembly.on_header(&header(0)).expect("fits").is_some());
+        assert!(assembly.on_header(&header(0), 100).expect("fits").is_some());
     }
 
     #[test]
     fn frames_out_of_order_are_refused() {
         let mut assembly = Assembly::Idle;
-        assert!(assembly.on_header(&header(1)).is_err());
+        assert!(assembly.on_header(&header(1), 100).is_err());
         assert!(assembly.on_body(&Bytes::from_static(b"a")).is_err());
         assembly.on_publish(publish());
         assert!(assembly.on_method().is_err());
-        assert_eq!(assembly.on_header(&header(1)), Ok(None));
+        assert_eq!(assembly.on_header(&header(1), 100), Ok(None));
         assert!(matches!(assembly.on_body(&Bytes::from_static(b"ab")), Err(AmqpError::BadFrame(_))));
     }
 
@@ -219,7 +249,7 @@ mod tests {
         for bad in [HeaderRef { weight: 1, ..header(0) }, HeaderRef { class: ClassId::new(50), ..header(0) }] {
             let mut assembly = Assembly::Idle;
             assembly.on_publish(publish());
-            assert!(matches!(assembly.on_header(&bad), Err(AmqpError::UnexpectedFrame(_))));
+            assert!(matches!(assembly.on_header(&bad, 100), Err(AmqpError::UnexpectedFrame(_))));
         }
     }
 }

@@ -7,10 +7,7 @@ use crate::error::AmqpError;
 
 /// Reads an `expiration` property; RabbitMQ's rules and words.
 pub fn parse_expiration(value: &[u8]) -> Result<u64, AmqpError> {
-    let error = |why: String| AmqpError::BadExpiration {
-        value: ShortString::try_from(value).unwrap_or_default(),
-        why,
-    };
+    let error = |why: String| AmqpError::BadExpiration { value: ShortString::try_from(value).unwrap_or_default(), why };
     let (negative, digits) = match value.split_first() {
         Some((b'-', rest)) => (true, rest),
         Some((b'+', rest)) => (false, rest),

@@ -258,10 +258,7 @@ mod tests {
         let (mut unacked, mut out) = (filled(5), Settlements::default());
         assert_eq!(unacked.settle(tag(3), true, Outcome::Ack, &mut out), Ok(3));
         assert_eq!(ranges(&mut out), [(0, 2)]);
-        assert_eq!(
-            unacked.settle(tag(3), true, Outcome::Ack, &mut out),
-            Err(AmqpError::UnknownDeliveryTag(tag(3)))
-        );
+        assert_eq!(unacked.settle(tag(3), true, Outcome::Ack, &mut out), Err(AmqpError::UnknownDeliveryTag(tag(3))));
         assert_eq!(unacked.settle(tag(0), true, Outcome::Ack, &mut out), Ok(2));
         assert_eq!(unacked.settle(tag(0), true, Outcome::Ack, &mut out), Ok(0));
     }

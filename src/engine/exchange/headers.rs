@@ -69,9 +69,7 @@ impl Headers {
         let (mode, with_x) = match_mode(arguments).unwrap_or((Match::All, false));
         let wanted = arguments
             .iter()
-            .filter(|(name, _)| {
-                name.as_bytes() != b"x-match" && (with_x || !name.as_bytes().starts_with(b"x-"))
-            })
+            .filter(|(name, _)| name.as_bytes() != b"x-match" && (with_x || !name.as_bytes().starts_with(b"x-")))
             .cloned()
             .collect();
         self.0.push(Binding { mode, wanted, arguments: arguments.clone(), destination: destination.clone() });

@@ -9,6 +9,11 @@ mod topic;
 
 use leveret_protocol::{FieldTable, ShortString};
 
+pub use direct::Direct;
+pub use fanout::Fanout;
+pub use headers::Headers;
+pub use topic::Topic;
+
 use crate::engine::queue::QueueId;
 use crate::error::AmqpError;
 
@@ -55,23 +60,23 @@ impl Destinations {
 #[derive(Debug)]
 pub enum Router {
     /// By equal routing key.
-    Direct(direct::Direct),
+    Direct(Direct),
     /// To everybody.
-    Fanout(fanout::Fanout),
+    Fanout(Fanout),
     /// By pattern.
-    Topic(topic::Topic),
+    Topic(Topic),
     /// By header values.
-    Headers(headers::Headers),
+    Headers(Headers),
 }
 
 impl Router {
     /// An empty routing table for this exchange type.
     pub fn new(kind: &ShortString) -> Result<Self, AmqpError> {
         match kind.as_bytes() {
-            b"direct" => Ok(Self::Direct(direct::Direct::default())),
-            b"fanout" => Ok(Self::Fanout(fanout::Fanout::default())),
-            b"topic" => Ok(Self::Topic(topic::Topic::default())),
-            b"headers" => Ok(Self::Headers(headers::Headers::default())),
+            b"direct" => Ok(Self::Direct(Direct::default())),
+            b"fanout" => Ok(Self::Fanout(Fanout::default())),
+            b"topic" => Ok(Self::Topic(Topic::default())),
+            b"headers" => Ok(Self::Headers(Headers::default())),
             _ => Err(AmqpError::UnknownExchangeType(kind.clone())),
         }
     }
@@ -79,7 +84,7 @@ impl Router {
     /// Checks what a binding to an exchange of this type may say.
     pub fn check_binding(&self, arguments: &FieldTable) -> Result<(), AmqpError> {
         match self {
-            Self::Headers(_) => headers::Headers::check_binding(arguments),
+            Self::Headers(_) => Headers::check_binding(arguments),
             Self::Direct(_) | Self::Fanout(_) | Self::Topic(_) => Ok(()),
         }
     }

@@ -70,15 +70,12 @@ impl Topic {
 
     fn add_child(&mut self, at: NodeIndex, word: &[u8]) -> NodeIndex {
         let new = Node { is_hash: word == b"#", ..Node::default() };
-        let index = match self.free.pop() {
-            Some(index) => {
-                self.nodes[index] = new;
-                index
-            }
-            None => {
-                self.nodes.push(new);
-                self.nodes.len() - 1
-            }
+        let index = if let Some(index) = self.free.pop() {
+            self.nodes[index] = new;
+            index
+        } else {
+            self.nodes.push(new);
+            self.nodes.len() - 1
         };
         let node = &mut self.nodes[at];
         match word {

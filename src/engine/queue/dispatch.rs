@@ -150,7 +150,7 @@ impl Consumer {
 
 /// A consumer's turn: who, and how many messages in a row it may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Turn {
+pub(super) struct Turn {
     /// Whose turn it is.
     pub consumer: ConsumerId,
     /// How many.
@@ -161,7 +161,7 @@ pub struct Turn {
 
 /// The consumers of a queue.
 #[derive(Debug, Default)]
-pub struct Consumers {
+pub(super) struct Consumers {
     all: HashMap<ConsumerId, Consumer>,
     /// Eligible consumers by priority, highest first.
     lines: BTreeMap<Reverse<i64>, VecDeque<ConsumerId>>,
@@ -176,27 +176,27 @@ const RUN_MAX: u32 = 1024;
 
 impl Consumers {
     /// No consumers yet; `single_active` for `x-single-active-consumer`.
-    pub fn new(single_active: bool) -> Self {
+    pub(super) fn new(single_active: bool) -> Self {
         Self { single_active: single_active.then(VecDeque::new), ..Self::default() }
     }
 
     /// How many there are.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.all.len()
     }
 
     /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.all.is_empty()
     }
 
     /// Whether a new consumer would be refused: somebody is exclusive, or it wants to be and is not alone.
-    pub fn refuses(&self, exclusive: bool) -> bool {
+    pub(super) fn refuses(&self, exclusive: bool) -> bool {
         self.exclusive || (exclusive && (!self.all.is_empty() || self.single_active.is_some()))
     }
 
     /// Adds a consumer at the end of its line.
-    pub fn add(&mut self, spec: ConsumerSpec) -> ConsumerId {
+    pub(super) fn add(&mut self, spec: ConsumerSpec) -> ConsumerId {
         let id = ConsumerId(self.next_id);
         self.next_id += 1;
         self.exclusive = spec.exclusive;
@@ -209,7 +209,7 @@ impl Consumers {
     }
 
     /// Removes a consumer; what it has unacked stays unacked.
-    pub fn remove(&mut self, id: ConsumerId) -> bool {
+    pub(super) fn remove(&mut self, id: ConsumerId) -> bool {
         let Some(consumer) = self.all.remove(&id) else { return false };
         self.exclusive = false;
         if consumer.in_line {
@@ -220,8 +220,7 @@ impl Consumers {
             let was_active = order.front() == Some(&id);
             order.retain(|other| *other != id);
             if was_active {
-                let best = (0..order.len())
-                    .max_by_key(|at| (self.all[&order[*at]].spec.priority, Reverse(*at)));
+                let best = (0..order.len()).max_by_key(|at| (self.all[&order[*at]].spec.priority, Reverse(*at)));
                 if let Some(active) = best.and_then(|at| order.remove(at)) {
                     order.push_front(active);
                     next_active = Some(active);
@@ -235,19 +234,19 @@ impl Consumers {
     }
 
     /// Every consumer, in order of subscription.
-    pub fn ids(&self) -> Vec<ConsumerId> {
+    pub(super) fn ids(&self) -> Vec<ConsumerId> {
         let mut ids: Vec<_> = self.all.keys().copied().collect();
         ids.sort_unstable();
         ids
     }
 
     /// What a consumer asked for when it subscribed.
-    pub fn spec(&self, id: ConsumerId) -> Option<&ConsumerSpec> {
+    pub(super) fn spec(&self, id: ConsumerId) -> Option<&ConsumerSpec> {
         self.all.get(&id).map(|consumer| &consumer.spec)
     }
 
     /// Whose turn it is, and for how many messages.
-    pub fn next(&mut self) -> Option<Turn> {
+    pub(super) fn next(&mut self) -> Option<Turn> {
         loop {
             let mut line = self.lines.first_entry()?;
             let Some(&id) = line.get().front() else {
@@ -268,7 +267,7 @@ impl Consumers {
     }
 
     /// Claims up to `count` deliveries for the consumer whose turn it is; returns how many it may have.
-    pub fn claim(&mut self, id: ConsumerId, count: u32) -> u32 {
+    pub(super) fn claim(&mut self, id: ConsumerId, count: u32) -> u32 {
         let consumer = self.all.get_mut(&id).expect("a consumer whose turn it is exists");
         if consumer.spec.no_ack {
             return count;
@@ -279,7 +278,7 @@ impl Consumers {
     }
 
     /// Gives back claims that found no message.
-    pub fn unclaim(&mut self, id: ConsumerId, count: u32) {
+    pub(super) fn unclaim(&mut self, id: ConsumerId, count: u32) {
         let consumer = self.all.get_mut(&id).expect("a consumer whose turn it is exists");
         if !consumer.spec.no_ack && count > 0 {
             consumer.unacked -= count;
@@ -288,17 +287,18 @@ impl Consumers {
     }
 
     /// The consumer got its message: the next in its line has the next turn.
-    pub fn rotate(&mut self, id: ConsumerId) {
+    pub(super) fn rotate(&mut self, id: ConsumerId) {
         let Some(consumer) = self.all.get(&id) else { return };
-        if let Some(line) = self.lines.get_mut(&Reverse(consumer.spec.priority)) {
-            if line.len() > 1 && line.front() == Some(&id) {
-                line.rotate_left(1);
-            }
+        if let Some(line) = self.lines.get_mut(&Reverse(consumer.spec.priority))
+            && line.len() > 1
+            && line.front() == Some(&id)
+        {
+            line.rotate_left(1);
         }
     }
 
     /// Deliveries of this consumer were settled.
-    pub fn settled(&mut self, id: ConsumerId, count: u32) {
+    pub(super) fn settled(&mut self, id: ConsumerId, count: u32) {
         if let Some(consumer) = self.all.get_mut(&id) {
             consumer.unacked = consumer.unacked.saturating_sub(count);
             self.resume(id);
@@ -306,7 +306,7 @@ impl Consumers {
     }
 
     /// Lets a consumer join its line again if it may take messages now.
-    pub fn resume(&mut self, id: ConsumerId) {
+    pub(super) fn resume(&mut self, id: ConsumerId) {
         if self.single_active.as_ref().is_some_and(|order| order.front() != Some(&id)) {
             return;
         }
@@ -318,7 +318,7 @@ impl Consumers {
     }
 
     /// The consumers that wait for their connection or their channel, not for messages.
-    pub fn resume_all(&mut self) {
+    pub(super) fn resume_all(&mut self) {
         for id in self.ids() {
             self.resume(id);
         }

@@ -61,7 +61,7 @@ impl Queue {
     pub fn deadline(&self) -> Option<Timestamp> {
         let own = self.deadlines.heap.peek().map(|Reverse((due, ..))| *due);
         let head = self.settings.message_ttl_ms.and_then(|ttl_ms| {
-            let heads = self.lanes.iter().filter_map(|lane| lane.peek());
+            let heads = self.lanes.iter().filter_map(super::lane::Lane::peek);
             heads.map(|(_, message)| message.enqueued_at().plus_millis(ttl_ms)).min()
         });
         let unused = self
@@ -80,8 +80,8 @@ impl Queue {
 
     /// Whether nobody used the queue for its `x-expires`.
     pub fn is_expired(&self, now: Timestamp) -> bool {
-        self.settings.expires_ms.is_some_and(|expires_ms| {
-            self.consumers.is_empty() && self.last_used.plus_millis(expires_ms) <= now
-        })
+        self.settings
+            .expires_ms
+            .is_some_and(|expires_ms| self.consumers.is_empty() && self.last_used.plus_millis(expires_ms) <= now)
     }
 }

@@ -70,11 +70,11 @@ pub struct Settled {
 
 /// What [`Lane::take`] found.
 #[derive(Debug)]
-pub enum Take {
+pub(super) enum Take {
     /// The next ready messages, now unacked.
     Run(Run),
-    /// The next ready message is on disk: bring it back from this sequence number on.
-    Load(u64),
+    /// The next ready message is on disk.
+    OnDisk,
     /// Nothing is ready.
     Empty,
 }
@@ -161,7 +161,7 @@ fn narrow(position: u64) -> u32 {
 
 /// The messages of one queue and priority.
 #[derive(Debug, Default)]
-pub struct Lane {
+pub(super) struct Lane {
     number: u8,
     segments: VecDeque<Segment>,
     next_seq: u64,
@@ -177,17 +177,17 @@ pub struct Lane {
 
 impl Lane {
     /// An empty lane with this number.
-    pub fn new(number: u8) -> Self {
+    pub(super) fn new(number: u8) -> Self {
         Self { number, ..Self::default() }
     }
 
     /// Its number: the priority of its messages.
-    pub fn number(&self) -> u8 {
+    pub(super) fn number(&self) -> u8 {
         self.number
     }
 
     /// A lane found at start: `count` messages somewhere in `head_seq..next_seq`, all on disk.
-    pub fn recovered(found: &RecoveredLane) -> Self {
+    pub(super) fn recovered(found: &RecoveredLane) -> Self {
         let RecoveredLane { lane: number, head_seq, next_seq, count, body_bytes, redelivered_below } = *found;
         let mut lane = Self { number, next_seq, cursor: head_seq, redelivered_below, ..Self::default() };
         if count > 0 {
@@ -206,32 +206,32 @@ impl Lane {
     }
 
     /// Messages that wait.
-    pub fn ready(&self) -> u64 {
+    pub(super) fn ready(&self) -> u64 {
         self.ready
     }
 
     /// Octets of the bodies that wait.
-    pub fn ready_body_bytes(&self) -> u64 {
+    pub(super) fn ready_body_bytes(&self) -> u64 {
         self.ready_body_bytes
     }
 
     /// Messages delivered and not settled.
-    pub fn unacked(&self) -> u64 {
+    pub(super) fn unacked(&self) -> u64 {
         self.unacked
     }
 
     /// Octets of memory that the lane's messages hold.
-    pub fn resident_bytes(&self) -> usize {
+    pub(super) fn resident_bytes(&self) -> usize {
         self.resident_bytes
     }
 
     /// Messages below this number were delivered before.
-    pub fn delivered_below(&self) -> u64 {
+    pub(super) fn delivered_below(&self) -> u64 {
         self.cursor.max(self.redelivered_below)
     }
 
     /// Appends `count` messages of `arena` from `index` on; returns the first one's number.
-    pub fn push(&mut self, arena: Arc<Arena>, index: u32, count: u32, body_bytes: u64, durable: bool) -> u64 {
+    pub(super) fn push(&mut self, arena: Arc<Arena>, index: u32, count: u32, body_bytes: u64, durable: bool) -> u64 {
         let first_seq = self.next_seq;
         let span = u64::from(count);
         self.next_seq += span;
@@ -251,10 +251,10 @@ impl Lane {
 
     /// Takes the next ready messages, at most `max` of them and not many more than `max_bytes` of bodies: they become
     /// unacked. At least one, if one is ready and in memory.
-    pub fn take(&mut self, max: u32, max_bytes: u64) -> Take {
+    pub(super) fn take(&mut self, max: u32, max_bytes: u64) -> Take {
         if let Some(&seq) = self.returned.first() {
             let at = self.find(seq).expect("a returned message is in a segment");
-            let Place::Resident { arena, index } = &self.segments[at].place else { return Take::Load(seq) };
+            let Place::Resident { arena, index } = &self.segments[at].place else { return Take::OnDisk };
             let index = index + narrow(seq - self.segments[at].first_seq);
             let arena = arena.clone();
             self.returned.pop_first();
@@ -272,23 +272,24 @@ impl Lane {
         }
         let Some((at, position)) = self.at_cursor() else { return Take::Empty };
         let segment = &self.segments[at];
-        let Place::Resident { arena, index } = &segment.place else { return Take::Load(segment.first_seq + position) };
+        let Place::Resident { arena, index } = &segment.place else { return Take::OnDisk };
         let mut limit = (segment.marks.span() - position).min(u64::from(max));
         let first_seq = segment.first_seq + position;
         let redelivered = first_seq < self.redelivered_below;
         if redelivered {
             limit = limit.min(self.redelivered_below - first_seq);
         }
-        let (count, body_bytes) = if limit == segment.marks.live() && limit == segment.marks.span() && segment.body_bytes <= max_bytes {
-            (limit, segment.body_bytes)
-        } else {
-            let (mut count, mut body_bytes) = (0, 0);
-            while count < limit && body_bytes < max_bytes && !segment.marks.is_settled(position + count) {
-                body_bytes += arena.message(index + narrow(position + count)).body_len() as u64;
-                count += 1;
-            }
-            (count, body_bytes)
-        };
+        let (count, body_bytes) =
+            if limit == segment.marks.live() && limit == segment.marks.span() && segment.body_bytes <= max_bytes {
+                (limit, segment.body_bytes)
+            } else {
+                let (mut count, mut body_bytes) = (0, 0);
+                while count < limit && body_bytes < max_bytes && !segment.marks.is_settled(position + count) {
+                    body_bytes += arena.message(index + narrow(position + count)).body_len() as u64;
+                    count += 1;
+                }
+                (count, body_bytes)
+            };
         let run = Run {
             arena: arena.clone(),
             index: index + narrow(position),
@@ -310,7 +311,7 @@ impl Lane {
     }
 
     /// The oldest ready message, if it is in memory.
-    pub fn peek(&self) -> Option<(u64, Message<'_>)> {
+    pub(super) fn peek(&self) -> Option<(u64, Message<'_>)> {
         let (at, position) = match self.returned.first() {
             Some(&seq) => {
                 let at = self.find(seq)?;
@@ -345,7 +346,7 @@ impl Lane {
     }
 
     /// Settles the unacked messages `first_seq..=last_seq`; tells what left, a part a segment.
-    pub fn settle_unacked(&mut self, first_seq: u64, last_seq: u64, out: &mut Vec<Settled>) {
+    pub(super) fn settle_unacked(&mut self, first_seq: u64, last_seq: u64, out: &mut Vec<Settled>) {
         let before = out.len();
         self.settle(first_seq, last_seq, out);
         for settled in &out[before..] {
@@ -354,7 +355,7 @@ impl Lane {
     }
 
     /// Settles one ready message (it expired or was dropped); `None` if it is not ready or not in memory.
-    pub fn settle_ready(&mut self, seq: u64, out: &mut Vec<Settled>) -> Option<Run> {
+    pub(super) fn settle_ready(&mut self, seq: u64, out: &mut Vec<Settled>) -> Option<Run> {
         if seq < self.cursor && !self.returned.contains(&seq) {
             return None;
         }
@@ -414,7 +415,7 @@ impl Lane {
     }
 
     /// Puts unacked messages back to their place; they will be delivered again. Returns how many there were.
-    pub fn requeue(&mut self, first_seq: u64, last_seq: u64) -> u64 {
+    pub(super) fn requeue(&mut self, first_seq: u64, last_seq: u64) -> u64 {
         let mut count = 0;
         let mut body_bytes = 0;
         for seq in first_seq..=last_seq {
@@ -434,7 +435,7 @@ impl Lane {
     }
 
     /// The one message with this number if it is in memory and not settled.
-    pub fn single(&self, seq: u64) -> Option<Run> {
+    pub(super) fn single(&self, seq: u64) -> Option<Run> {
         let segment = &self.segments[self.find(seq)?];
         let position = seq - segment.first_seq;
         match &segment.place {
@@ -450,7 +451,7 @@ impl Lane {
     }
 
     /// Where the first spilled message stands, if fewer than `ahead_bytes` are in memory between the cursor and it.
-    pub fn spilled_ahead(&self, ahead_bytes: usize) -> Option<u64> {
+    pub(super) fn spilled_ahead(&self, ahead_bytes: usize) -> Option<u64> {
         let mut resident = 0;
         let start = self.segments.partition_point(|segment| segment.end_seq() <= self.cursor);
         for segment in self.segments.range(start..) {
@@ -466,7 +467,7 @@ impl Lane {
     }
 
     /// Drops every ready message; unacked ones stay. Returns how many left.
-    pub fn purge(&mut self, out: &mut Vec<Settled>) -> u64 {
+    pub(super) fn purge(&mut self, out: &mut Vec<Settled>) -> u64 {
         let purged = self.ready;
         let returned = std::mem::take(&mut self.returned);
         for seq in returned {
@@ -486,7 +487,7 @@ impl Lane {
     ///
     /// `is_stored` says of a ticket whether the store has it on disk. Neighbours that were spilled become one segment, so
     /// what lies between the head and the tail of a deep queue costs no memory.
-    pub fn spill(&mut self, window_bytes: usize, is_stored: impl Fn(u64) -> bool) {
+    pub(super) fn spill(&mut self, window_bytes: usize, is_stored: impl Fn(u64) -> bool) {
         let mut window = 0;
         let mut kept: VecDeque<Segment> = VecDeque::with_capacity(self.segments.len().min(1024));
         for mut segment in self.segments.drain(..) {
@@ -515,7 +516,7 @@ impl Lane {
     /// Takes messages read back from disk: all that the store has of this lane from `from_seq` on, up to `complete_to`.
     ///
     /// What a spilled segment promised up to `complete_to` and the store did not have is gone; returns how many.
-    pub fn load(&mut self, from_seq: u64, complete_to: u64, loaded: Vec<Loaded>) -> u64 {
+    pub(super) fn load(&mut self, from_seq: u64, complete_to: u64, loaded: Vec<Loaded>) -> u64 {
         let Some(at) = self.find(from_seq) else { return 0 };
         if !matches!(self.segments[at].place, Place::Spilled) {
             return 0;
@@ -649,11 +650,11 @@ mod tests {
         lane.spill(1, |_| true);
         assert_eq!(lane.segments.len(), 2);
         assert_eq!(take(&mut lane, 1000), (0, 100, false));
-        assert!(matches!(lane.take(1, u64::MAX), Take::Load(100)));
+        assert!(matches!(lane.take(1, u64::MAX), Take::OnDisk));
         let loaded = vec![Loaded { first_seq: 100, arena: arena(50), index: 0, count: 50 }];
         assert_eq!(lane.load(100, 149, loaded), 0);
         assert_eq!(take(&mut lane, 1000), (100, 50, false));
-        assert!(matches!(lane.take(1, u64::MAX), Take::Load(150)));
+        assert!(matches!(lane.take(1, u64::MAX), Take::OnDisk));
         assert_eq!(lane.load(150, u64::MAX, Vec::new()), 850);
         assert!(matches!(lane.take(1, u64::MAX), Take::Empty));
         assert_eq!(lane.ready(), 0);

@@ -19,8 +19,8 @@ use crate::engine::message::{Arena, Timestamp};
 pub use dispatch::{ChannelLimit, ConsumerId, ConsumerSpec, Window};
 pub use lane::{Loaded, Run, Settled};
 pub use marks::Marks;
-pub use settings::{Overflow, QueueSettings, TTL_MAX_MS, check_equivalent};
 pub(crate) use settings::compare_argument;
+pub use settings::{Overflow, QueueSettings, TTL_MAX_MS, check_equivalent};
 
 use dispatch::Consumers;
 use expiry::Deadlines;
@@ -159,6 +159,7 @@ pub const WINDOW_BYTES: usize = 2 * 1024 * 1024;
 
 /// A queue.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, each with its own life")]
 pub struct Queue {
     settings: QueueSettings,
     durable: bool,
@@ -252,7 +253,7 @@ impl Queue {
             return Vec::new();
         }
         self.expire(now, fx);
-        let count = u32::try_from(arena.len()).expect("arenas hold at most u32::MAX messages");
+        let count = arena.count();
         let durable = self.durable && persistent;
         let mut refused = Vec::new();
         if self.settings.refuses_when_full() {
@@ -300,7 +301,7 @@ impl Queue {
             while last < end && lane_of(last) == lane {
                 last += 1;
             }
-            let body_bytes = if last - first == u32::try_from(arena.len()).unwrap_or(u32::MAX) {
+            let body_bytes = if last - first == arena.count() {
                 arena.body_bytes()
             } else {
                 (first..last).map(|at| arena.message(at).body_len() as u64).sum()
@@ -324,7 +325,7 @@ impl Queue {
         for lane in self.lanes.iter_mut().rev() {
             match lane.take(max, RUN_MAX_BYTES) {
                 Take::Empty => {}
-                found => return found,
+                found @ (Take::Run(_) | Take::OnDisk) => return found,
             }
         }
         Take::Empty
@@ -359,7 +360,7 @@ impl Queue {
                     self.consumers.rotate(turn.consumer);
                     fx.push(QueueEffect::Deliver { consumer: turn.consumer, run });
                 }
-                Take::Load(_) | Take::Empty => {
+                Take::OnDisk | Take::Empty => {
                     self.consumers.unclaim(turn.consumer, granted);
                     break;
                 }
@@ -406,7 +407,7 @@ impl Queue {
                 Get::Message { run, left: self.ready() }
             }
             Take::Empty => Get::Empty,
-            Take::Load(_) => {
+            Take::OnDisk => {
                 self.read_ahead(fx);
                 Get::Loading
             }

@@ -75,11 +75,7 @@ const OTHER_TYPES: [&str; 9] = [
 
 impl QueueSettings {
     /// Reads and checks the arguments of a declaration.
-    pub fn from_arguments(
-        arguments: &FieldTable,
-        queue: &ShortString,
-        vhost: &ShortString,
-    ) -> Result<Self, AmqpError> {
+    pub fn from_arguments(arguments: &FieldTable, queue: &ShortString, vhost: &ShortString) -> Result<Self, AmqpError> {
         let check = Arguments { table: arguments, queue, vhost };
         for key in OTHER_TYPES {
             if arguments.get(key).is_some() {
@@ -168,7 +164,10 @@ struct Arguments<'a> {
 
 impl Arguments<'_> {
     fn error(&self, key: &str, why: &str) -> AmqpError {
-        AmqpError::BadArgument(format!("invalid arg '{key}' for queue '{}' in vhost '{}': {why}", self.queue, self.vhost))
+        AmqpError::BadArgument(format!(
+            "invalid arg '{key}' for queue '{}' in vhost '{}': {why}",
+            self.queue, self.vhost
+        ))
     }
 
     fn unacceptable(&self, key: &str, value: &FieldValue) -> AmqpError {
@@ -308,7 +307,8 @@ mod tests {
 
     #[test]
     fn redeclarations_are_compared_by_value() {
-        let table = |value| -> FieldTable { [(ShortString::from_static("x-message-ttl"), value)].into_iter().collect() };
+        let table =
+            |value| -> FieldTable { [(ShortString::from_static("x-message-ttl"), value)].into_iter().collect() };
         let check = |current: &FieldTable, received: &FieldTable| {
             check_equivalent(current, received, &ShortString::from_static("q"), &ShortString::from_static("/"))
                 .map_err(|error| error.to_string())
@@ -316,7 +316,8 @@ mod tests {
         assert_eq!(check(&table(FieldValue::Int32(1000)), &table(FieldValue::Int64(1000))), Ok(()));
         assert_eq!(
             check(&table(FieldValue::Int32(1000)), &table(FieldValue::Int32(2000))),
-            Err("inequivalent arg 'x-message-ttl' for queue 'q' in vhost '/': received '2000' but current is '1000'".into())
+            Err("inequivalent arg 'x-message-ttl' for queue 'q' in vhost '/': received '2000' but current is '1000'"
+                .into())
         );
         assert_eq!(
             check(&table(FieldValue::Int32(1000)), &FieldTable::new()),

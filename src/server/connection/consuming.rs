@@ -62,9 +62,8 @@ impl Session {
             channel_limit: channel.limit.clone(),
             window: self.outbox.window.clone(),
         };
-        let consumer = cell
-            .add_consumer(self.now, spec, &self.outbox)
-            .ok_or(AmqpError::QueueInExclusiveUse { queue, vhost })?;
+        let consumer =
+            cell.add_consumer(self.now, spec, &self.outbox).ok_or(AmqpError::QueueInExclusiveUse { queue, vhost })?;
         self.channels[index].consumers.insert(tag.clone(), ChannelConsumer { queue: cell.id, id: consumer });
         if !consume.no_wait {
             self.send(id, basic::ConsumeOk { consumer_tag: tag });
@@ -74,12 +73,7 @@ impl Session {
         Ok(Progress::Open)
     }
 
-    pub(super) fn basic_cancel(
-        &mut self,
-        id: ChannelId,
-        index: usize,
-        cancel: basic::Cancel,
-    ) -> Result<Progress, AmqpError> {
+    pub(super) fn basic_cancel(&mut self, id: ChannelId, index: usize, cancel: basic::Cancel) -> Progress {
         let consumer = self.channels[index].consumers.get(cancel.consumer_tag.as_bytes()).copied();
         if let Some(consumer) = consumer
             && let Some(cell) = self.cell(consumer.queue)
@@ -98,15 +92,14 @@ impl Session {
         if !cancel.no_wait {
             self.send(id, basic::CancelOk { consumer_tag: cancel.consumer_tag });
         }
-        Ok(Progress::Open)
+        Progress::Open
     }
 
     pub(super) fn basic_get(&mut self, id: ChannelId, index: usize, get: basic::Get) -> Result<Progress, AmqpError> {
         let cell = self.find_queue(index, &get.queue)?;
         let (now, no_ack) = (self.now, get.no_ack);
-        let found = cell.turn(&self.registry, &mut self.work, |queue, fx: &mut Vec<QueueEffect>| {
-            queue.get(now, no_ack, fx)
-        });
+        let found =
+            cell.turn(&self.registry, &mut self.work, |queue, fx: &mut Vec<QueueEffect>| queue.get(now, no_ack, fx));
         if matches!(found, Get::Loading) {
             // The connection goes on when the messages are there; whoever brings them wakes it.
             cell.wait_for_load(&self.outbox);
@@ -251,16 +244,15 @@ impl Session {
         Ok(Progress::Open)
     }
 
-    /// Takes what others have for this connection: deliveries and cancelled consumers are written down as frames. Returns
-    /// the error that somebody closes the connection with, if so.
-    pub(super) fn take_events(&mut self) -> (bool, Option<AmqpError>) {
+    /// Takes what others have for this connection: deliveries and cancelled consumers are written down as frames, an order
+    /// to close is noted. False when there was nothing.
+    pub(super) fn take_events(&mut self) -> bool {
         let mut events = std::mem::take(&mut self.events);
         self.outbox.take(&mut events);
         if events.is_empty() {
             self.events = events;
-            return (false, None);
+            return false;
         }
-        let mut close = None;
         let mut has_room_again = false;
         for event in events.drain(..) {
             match event {
@@ -271,7 +263,7 @@ impl Session {
                 Event::Cancelled { channel, tag, consumer, queue } => {
                     self.on_cancelled(channel, &tag, ChannelConsumer { queue, id: consumer });
                 }
-                Event::Close(error) => close = Some(error),
+                Event::Close(error) => self.close_requested = Some(error),
             }
         }
         self.events = events;
@@ -280,7 +272,7 @@ impl Session {
             let queues = queues.map(|consumer| consumer.queue).collect();
             self.resume_queues(queues);
         }
-        (true, close)
+        true
     }
 
     #[inline]

@@ -79,6 +79,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut socket: S, peer
         settlements: Settlements::default(),
         cells: HashMap::new(),
         now: clock::now(),
+        close_requested: None,
         owns_queues: false,
         limit_freed: false,
         partial: false,
@@ -192,15 +193,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                 self.reset_timer();
             }
             let full = self.session.output.total_len() >= OUTPUT_HIGH_BYTES;
-            if !full {
-                let (some, close) = self.session.take_events();
-                if some {
-                    progress = true;
-                    self.session.end_turn();
-                }
-                if let Some(error) = close {
-                    self.close(&Failure::new(error, session::NO_IDS));
-                }
+            if !full && self.session.take_events() {
+                progress = true;
+                self.session.end_turn();
+            }
+            if let Some(error) = self.session.close_requested.take() {
+                self.close(&Failure::new(error, session::NO_IDS));
             }
             let durable = self.session.registry.store.durable();
             if durable != self.durable {
@@ -351,9 +349,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         if self.phase != Phase::Running {
             return;
         }
-        match &failure.error {
-            AmqpError::ConnectionForced(_) => {}
-            error => info!(connection = self.session.id.get(), %error, "closing the connection"),
+        if !matches!(failure.error, AmqpError::ConnectionForced(_)) {
+            info!(connection = self.session.id.get(), error = %failure.error, "closing the connection");
         }
         self.session.end();
         self.session.send(ChannelId::ZERO, handshake::close_method(failure));

@@ -119,14 +119,13 @@ impl RouteCache {
         if self.by_queues.len() >= ROUTES_MAX {
             self.by_queues.clear();
         }
-        let targets = match self.by_queues.get(&route.queues) {
-            Some(targets) => targets.clone(),
-            None => {
-                let cells = route.queues.iter().filter_map(|id| registry.queue(*id)).collect();
-                let targets = Arc::new(Targets { cells });
-                self.by_queues.insert(route.queues, targets.clone());
-                targets
-            }
+        let targets = if let Some(targets) = self.by_queues.get(&route.queues) {
+            targets.clone()
+        } else {
+            let cells = route.queues.iter().filter_map(|id| registry.queue(*id)).collect();
+            let targets = Arc::new(Targets { cells });
+            self.by_queues.insert(route.queues, targets.clone());
+            targets
         };
         Ok((targets, route.by_key))
     }
@@ -196,7 +195,7 @@ pub(super) struct ContentRef<'a> {
     pub(super) immediate: bool,
     pub(super) properties: &'a [u8],
     pub(super) body: Body<'a>,
-    pub(super) body_len: usize,
+    pub(super) body_size: u64,
 }
 
 impl<'a> ContentRef<'a> {
@@ -208,7 +207,7 @@ impl<'a> ContentRef<'a> {
             immediate: content.publish.immediate,
             properties: &content.properties,
             body: Body::Shared(content.body.clone()),
-            body_len: content.body.len(),
+            body_size: content.body_size,
         }
     }
 
@@ -253,21 +252,16 @@ impl Session {
 
     /// A complete content came on an open channel.
     #[inline]
-    pub(super) fn publish(&mut self, at: usize, content: ContentRef<'_>) -> Result<(), AmqpError> {
+    pub(super) fn publish(&mut self, at: usize, content: &ContentRef<'_>) -> Result<(), AmqpError> {
         if content.immediate {
             return Err(AmqpError::NotImplemented("immediate=true".to_owned()));
         }
         let max = self.registry.config.max_message_size;
-        if content.body_len as u64 > max {
-            return Err(AmqpError::MessageTooLarge { size: content.body_len as u64, max });
+        if content.body_size > max {
+            return Err(AmqpError::MessageTooLarge { size: content.body_size, max });
         }
-        let targets = self.routes.find(
-            &self.registry,
-            &self.vhost,
-            content.exchange,
-            content.routing_key,
-            content.properties,
-        )?;
+        let targets =
+            self.routes.find(&self.registry, &self.vhost, content.exchange, content.routing_key, content.properties)?;
         // Routing was asked first because a missing exchange comes before bad properties.
         let targets = targets.clone();
         let traits = self.traits(content.properties)?;
@@ -292,7 +286,7 @@ impl Session {
             }
             return Ok(());
         }
-        self.enqueue(&targets, traits, &content, origin);
+        self.enqueue(&targets, traits, content, origin);
         Ok(())
     }
 
@@ -306,21 +300,20 @@ impl Session {
     #[inline]
     fn enqueue(&mut self, targets: &Arc<Targets>, traits: Traits, content: &ContentRef<'_>, origin: Option<Origin>) {
         let fits = |group: &Group| Arc::ptr_eq(&group.targets, targets) && group.persistent == traits.persistent;
-        let at = match self.batch.groups.iter().position(fits) {
-            Some(at) => at,
-            None => {
-                if self.batch.groups.iter().any(|group| group.targets.shares_a_queue(targets)) {
-                    self.flush_groups();
-                }
-                let (octets, messages) = self.batch.last_size;
-                self.batch.groups.push(Group {
-                    targets: targets.clone(),
-                    persistent: traits.persistent,
-                    builder: ArenaBuilder::with_capacity(octets, messages),
-                    origins: Vec::new(),
-                });
-                self.batch.groups.len() - 1
+        let at = if let Some(at) = self.batch.groups.iter().position(fits) {
+            at
+        } else {
+            if self.batch.groups.iter().any(|group| group.targets.shares_a_queue(targets)) {
+                self.flush_groups();
             }
+            let (octets, messages) = self.batch.last_size;
+            self.batch.groups.push(Group {
+                targets: targets.clone(),
+                persistent: traits.persistent,
+                builder: ArenaBuilder::with_capacity(octets, messages),
+                origins: Vec::new(),
+            });
+            self.batch.groups.len() - 1
         };
         let group = &mut self.batch.groups[at];
         group.builder.push(&MessageParts {
@@ -418,7 +411,8 @@ impl Session {
                 }
                 continue;
             }
-            let content = Content { publish, properties, body };
+            let body_size = body.len() as u64;
+            let content = Content { publish, properties, body, body_size };
             self.enqueue(&targets, traits, &ContentRef::of(&content), None);
         }
         self.flush_groups();

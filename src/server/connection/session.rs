@@ -6,6 +6,8 @@
 //! Invariants: a channel in `Closing` has no consumers and no unacked deliveries; each soft error sends one channel.close;
 //! after a hard error nothing but close and close-ok is looked at.
 
+#![expect(clippy::wildcard_enum_match_arm, reason = "of all methods only a few are expected at a time")]
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -77,7 +79,7 @@ pub(super) struct Session {
     pub(super) capabilities: ClientCapabilities,
     pub(super) limits: Limits,
     /// Open and closing channels, ascending.
-    pub(super) channels: Vec<Box<Channel<Held>>>,
+    pub(super) channels: Vec<Channel<Held>>,
     pub(super) output: Output,
     pub(super) outbox: Arc<Outbox>,
     pub(super) waiter: Arc<dyn Waiter>,
@@ -89,6 +91,8 @@ pub(super) struct Session {
     pub(super) cells: HashMap<QueueId, Arc<QueueCell>>,
     /// The time of this turn.
     pub(super) now: Timestamp,
+    /// Somebody wants the connection closed.
+    pub(super) close_requested: Option<AmqpError>,
     /// This connection has declared an exclusive queue.
     pub(super) owns_queues: bool,
     /// A channel's shared limit has room again.
@@ -164,7 +168,7 @@ impl Session {
             }
             match self.on_frame(&frame, data)? {
                 Progress::Open => {}
-                other => return Ok((at, other)),
+                ended @ (Progress::ClosedByClient | Progress::Waiting) => return Ok((at, ended)),
             }
         }
         Ok((at, Progress::Open))
@@ -214,9 +218,9 @@ impl Session {
             } else {
                 Body::Borrowed(body)
             },
-            body_len: body.len(),
+            body_size: header.body_size,
         };
-        if let Err(error) = self.publish(index, content) {
+        if let Err(error) = self.publish(index, &content) {
             self.fail(frame.channel, error, PUBLISH_IDS)?;
         }
         Ok(Some(at))
@@ -252,7 +256,7 @@ impl Session {
         let ids = if assembly.is_idle() { NO_IDS } else { PUBLISH_IDS };
         let content = if kind == FrameKind::Header {
             match HeaderRef::decode(frame.payload) {
-                Ok(header) => assembly.on_header(&header),
+                Ok(header) => assembly.on_header(&header, self.registry.config.max_message_size),
                 Err(_) => Err(AmqpError::UndecodableProperties),
             }
         } else {
@@ -269,7 +273,7 @@ impl Session {
         if self.channels[index].lifecycle == Lifecycle::Closing {
             return Ok(());
         }
-        match self.publish(index, ContentRef::of(content)) {
+        match self.publish(index, &ContentRef::of(content)) {
             Ok(()) => Ok(()),
             Err(error) => self.fail(id, error, PUBLISH_IDS),
         }
@@ -301,7 +305,7 @@ impl Session {
             return Err(Failure::new(AmqpError::UnimplementedMethod, ids));
         }
         if id == ChannelId::ZERO {
-            return self.on_connection_method(method, ids);
+            return self.on_connection_method(&method, ids);
         }
         if ids.0 == connection::Close::CLASS {
             return Err(Failure::new(AmqpError::UnimplementedMethod, ids));
@@ -328,7 +332,7 @@ impl Session {
             return Err(Failure::new(AmqpError::TooManyChannels { open, channel_max }, NO_IDS));
         }
         let at = self.channels.partition_point(|channel| channel.id < id);
-        self.channels.insert(at, Box::new(Channel::new(id)));
+        self.channels.insert(at, Channel::new(id));
         self.send(id, channel::OpenOk::default());
         Ok(())
     }
@@ -361,21 +365,21 @@ impl Session {
                     mandatory: publish.mandatory,
                     immediate: publish.immediate,
                 });
-                return Ok(Progress::Open);
+                Ok(Progress::Open)
             }
             Method::BasicAck(ack) => {
                 self.settle(index, ack.delivery_tag, ack.multiple, Outcome::Ack)?;
-                return Ok(Progress::Open);
+                Ok(Progress::Open)
             }
             Method::BasicNack(nack) => {
                 let outcome = if nack.requeue { Outcome::Requeue } else { Outcome::Reject };
                 self.settle(index, nack.delivery_tag, nack.multiple, outcome)?;
-                return Ok(Progress::Open);
+                Ok(Progress::Open)
             }
             Method::BasicReject(reject) => {
                 let outcome = if reject.requeue { Outcome::Requeue } else { Outcome::Reject };
                 self.settle(index, reject.delivery_tag, false, outcome)?;
-                return Ok(Progress::Open);
+                Ok(Progress::Open)
             }
             other => {
                 self.end_turn();
@@ -414,7 +418,7 @@ impl Session {
             Method::QueueDelete(delete) => self.queue_delete(id, index, &delete),
             Method::BasicQos(qos) => self.basic_qos(id, index, &qos),
             Method::BasicConsume(consume) => self.basic_consume(id, index, consume),
-            Method::BasicCancel(cancel) => self.basic_cancel(id, index, cancel),
+            Method::BasicCancel(cancel) => Ok(self.basic_cancel(id, index, cancel)),
             Method::BasicCancelOk(_) => Ok(Progress::Open),
             Method::BasicGet(get) => self.basic_get(id, index, get),
             Method::BasicRecover(recover) => {
@@ -447,7 +451,7 @@ impl Session {
         }
     }
 
-    fn on_connection_method(&mut self, method: Method, ids: Ids) -> Result<Progress, Failure> {
+    fn on_connection_method(&mut self, method: &Method, ids: Ids) -> Result<Progress, Failure> {
         self.end_turn();
         match method {
             Method::ConnectionClose(_) => {
@@ -476,8 +480,7 @@ impl Session {
             self.channels[index].lifecycle = Lifecycle::Closing;
         }
         let (class_id, method_id) = if error.blames_no_method() { NO_IDS } else { ids };
-        let close =
-            channel::Close { reply_code: error.code(), reply_text: error.text(), class_id, method_id };
+        let close = channel::Close { reply_code: error.code(), reply_text: error.text(), class_id, method_id };
         self.send(id, close);
         Ok(())
     }

@@ -36,9 +36,7 @@ impl Session {
                 internal: declare.internal,
                 arguments: declare.arguments,
             };
-            self.registry
-                .define(&self.vhost, &self.waiter, |state| Ok(((), state.declare_exchange(record)?)))?
-                .1
+            self.registry.define(&self.vhost, &self.waiter, |state| Ok(((), state.declare_exchange(record)?)))?.1
         };
         if !no_wait {
             self.send_durable(id, exchange::DeclareOk {}, ticket);
@@ -48,9 +46,9 @@ impl Session {
 
     pub(super) fn exchange_delete(&mut self, id: ChannelId, delete: &exchange::Delete) -> Result<Progress, AmqpError> {
         let name = strip_line_breaks(delete.exchange.clone());
-        let ((), ticket) = self.registry.define(&self.vhost, &self.waiter, |state| {
-            Ok(((), state.delete_exchange(&name, delete.if_unused)?))
-        })?;
+        let ((), ticket) = self
+            .registry
+            .define(&self.vhost, &self.waiter, |state| Ok(((), state.delete_exchange(&name, delete.if_unused)?)))?;
         if !delete.no_wait {
             self.send_durable(id, exchange::DeleteOk {}, ticket);
         }
@@ -75,8 +73,7 @@ impl Session {
         }
         let no_wait = unbind.no_wait;
         let binding = exchange_binding(unbind.source, unbind.destination, unbind.routing_key, unbind.arguments);
-        let ((), ticket) =
-            self.registry.define(&self.vhost, &self.waiter, |state| Ok(((), state.unbind(&binding))))?;
+        let ((), ticket) = self.registry.define(&self.vhost, &self.waiter, |state| Ok(((), state.unbind(&binding))))?;
         if !no_wait {
             self.send_durable(id, exchange::UnbindOk {}, ticket);
         }
@@ -125,7 +122,7 @@ impl Session {
     }
 
     pub(super) fn queue_bind(&mut self, id: ChannelId, index: usize, bind: queue::Bind) -> Result<Progress, AmqpError> {
-        let (queue, key) = self.binding_names(index, bind.queue, bind.routing_key)?;
+        let (queue, key) = self.binding_names(index, &bind.queue, bind.routing_key)?;
         let source = strip_line_breaks(bind.exchange);
         let connection = self.id;
         let ((), ticket) = self.registry.define(&self.vhost, &self.waiter, |state| {
@@ -144,7 +141,7 @@ impl Session {
         index: usize,
         unbind: queue::Unbind,
     ) -> Result<Progress, AmqpError> {
-        let (queue, key) = self.binding_names(index, unbind.queue, unbind.routing_key)?;
+        let (queue, key) = self.binding_names(index, &unbind.queue, unbind.routing_key)?;
         let source = strip_line_breaks(unbind.exchange);
         if source.is_empty() {
             return Err(AmqpError::DefaultExchange);
@@ -167,7 +164,7 @@ impl Session {
     fn binding_names(
         &self,
         index: usize,
-        queue: ShortString,
+        queue: &ShortString,
         key: ShortString,
     ) -> Result<(ShortString, ShortString), AmqpError> {
         let name = self.channels[index].queue_name(&strip_line_breaks(queue.clone()))?;
@@ -182,7 +179,7 @@ impl Session {
         purge: &queue::Purge,
     ) -> Result<Progress, AmqpError> {
         let cell = self.find_queue(index, &purge.queue)?;
-        let purged = cell.turn(&self.registry, &mut self.work, |queue, fx| queue.purge(fx));
+        let purged = cell.turn(&self.registry, &mut self.work, crate::engine::queue::Queue::purge);
         let ticket = self.registry.finish(&mut self.work, Some(&self.waiter));
         if !purge.no_wait {
             let message_count = u32::try_from(purged).unwrap_or(u32::MAX);
