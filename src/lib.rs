@@ -19,6 +19,7 @@
 pub mod config;
 pub mod engine;
 pub mod error;
+mod panics;
 pub mod perf;
 mod server;
 pub mod store;

@@ -15,6 +15,7 @@ use super::work::Work;
 use crate::engine::message::Timestamp;
 use crate::engine::queue::{ConsumerId, ConsumerSpec, Queue, QueueEffect, QueueId, QueueSettings};
 use crate::engine::vhost::QueueRecord;
+use crate::panics::StopOnPanic;
 use crate::store::Waiter;
 
 /// Octets of messages in memory at which a queue first tries to leave some to the disk.
@@ -78,6 +79,7 @@ impl QueueCell {
         work: &mut Work,
         input: impl FnOnce(&mut Queue, &mut Vec<QueueEffect>) -> R,
     ) -> R {
+        let _trust = StopOnPanic("a queue");
         let mut guard = self.state.lock();
         let state = &mut *guard;
         let result = input(&mut state.queue, &mut state.effects);

@@ -153,6 +153,10 @@ impl Store for DiskStore {
         let mut mailbox = self.shared.mailbox.lock();
         mailbox.last_ticket += 1;
         let ticket = Ticket::new(mailbox.last_ticket);
+        if self.shared.failed.load(Ordering::Acquire) {
+            // Nothing is written any more; the ticket will never be durable.
+            return ticket;
+        }
         for op in &transaction.ops {
             if let Op::Append { arena, .. } = op {
                 arena.set_ticket(ticket.get());
@@ -361,4 +365,181 @@ fn load(database: &Database, request: &LoadRequest) -> Result<LoadReply, redb::E
         }
     }
     Ok(reply)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use leveret_protocol::{FieldTable, ShortString};
+
+    use super::*;
+    use crate::engine::message::{Arena, ArenaBuilder, Body, MessageParts, Timestamp};
+    use crate::engine::queue::{QueueId, Settled};
+    use crate::engine::vhost::{Change, QueueRecord};
+
+    const QUEUE: QueueId = QueueId::new(1);
+    const LANE: LaneKey = LaneKey::new(QUEUE, 0);
+
+    fn arena(first: u32, count: u32, size: usize) -> Arc<Arena> {
+        let mut builder = ArenaBuilder::new();
+        for number in first..first + count {
+            let mut body = number.to_be_bytes().to_vec();
+            body.resize(size.max(4), 7);
+            builder.push(&MessageParts {
+                exchange: b"",
+                routing_key: b"q",
+                properties: &[0x10, 0, 2],
+                body: Body::Shared(body.into()),
+                persistent: true,
+                priority: 0,
+                expiration_ms: None,
+                broker_deaths: false,
+                enqueued_at: Timestamp::from_millis(1),
+            });
+        }
+        builder.finish()
+    }
+
+    fn open(dir: &Path) -> (DiskStore, Recovered) {
+        DiskStore::open(dir, 1, || panic!("no commit fails here")).expect("opens")
+    }
+
+    fn wait(store: &DiskStore, ticket: Ticket) {
+        while store.durable() < ticket {
+            std::thread::sleep(Duration::from_micros(200));
+        }
+    }
+
+    fn submit(store: &DiskStore, ops: Vec<Op>) {
+        let ticket = store.submit(Transaction { ops, waiter: None });
+        wait(store, ticket);
+    }
+
+    fn declare() -> Op {
+        let record = QueueRecord {
+            id: QUEUE,
+            name: ShortString::from_static("q"),
+            durable: true,
+            auto_delete: false,
+            exclusive_owner: None,
+            arguments: FieldTable::new(),
+        };
+        Op::Define { vhost: ShortString::from_static("/"), change: Change::QueueAdded(record) }
+    }
+
+    fn append(first_seq: u64, count: u32, size: usize) -> Op {
+        let first = u32::try_from(first_seq).expect("small");
+        Op::Append { lane: LANE, first_seq, arena: arena(first, count, size), index: 0, count }
+    }
+
+    fn settle(first_seq: u64, last_seq: u64, size: u64) -> Op {
+        let count = last_seq - first_seq + 1;
+        Op::Settled {
+            lane: LANE,
+            settled: Settled { first_seq, last_seq, count, body_bytes: count * size, durable: true },
+        }
+    }
+
+    /// The numbers in the bodies of everything stored, read in pieces.
+    fn stored(store: &DiskStore, mut from_seq: u64) -> Vec<u32> {
+        let mut numbers = Vec::new();
+        loop {
+            let (sender, receiver) = mpsc::channel();
+            let reply = Box::new(move |reply| sender.send(reply).expect("somebody waits"));
+            store.load(LoadRequest { lane: LANE, from_seq, max_bytes: 100_000, reply });
+            let LoadReply { loaded, complete_to } = receiver.recv().expect("answered");
+            for part in loaded {
+                for nth in 0..part.count {
+                    let body = part.arena.message(part.index + nth).body();
+                    let number = u32::from_be_bytes(body[..4].try_into().expect("four octets"));
+                    assert_eq!(u64::from(number), part.first_seq + u64::from(nth));
+                    numbers.push(number);
+                }
+            }
+            if complete_to == u64::MAX {
+                return numbers;
+            }
+            from_seq = complete_to + 1;
+        }
+    }
+
+    #[test]
+    fn messages_and_definitions_survive_a_restart_in_order() {
+        let dir = tempfile::tempdir().expect("directory");
+        for (size, count) in [(16_usize, 3000_u32), (1024, 300), (70_000, 5)] {
+            let path = dir.path().join(size.to_string());
+            let (store, recovered) = open(&path);
+            assert!(recovered.clean && recovered.queues.is_empty());
+            submit(&store, vec![declare()]);
+            submit(&store, vec![append(0, count, size)]);
+            submit(&store, vec![append(count.into(), count, size)]);
+            let body = size as u64;
+            submit(&store, vec![settle(0, 1, body), settle(4, 4, body)]);
+            store.close();
+            let (store, recovered) = open(&path);
+            assert!(recovered.clean);
+            let [(_, record, lanes)] = recovered.queues.as_slice() else { panic!("{:?}", recovered.queues) };
+            assert_eq!(record.name, "q");
+            assert_eq!(
+                (lanes[0].count, lanes[0].next_seq, lanes[0].head_seq),
+                (u64::from(count) * 2 - 3, u64::from(count) * 2, 2)
+            );
+            assert_eq!(lanes[0].body_bytes, lanes[0].count * body);
+            let expected: Vec<u32> = (0..2 * count).filter(|number| ![0, 1, 4].contains(number)).collect();
+            assert_eq!(stored(&store, 0), expected);
+            submit(&store, vec![settle(2, 3, body), settle(5, u64::from(count) * 2 - 1, body)]);
+            assert!(stored(&store, 0).is_empty());
+            store.close();
+            let (_, recovered) = open(&path);
+            assert_eq!(recovered.queues[0].2[0].count, 0);
+        }
+    }
+
+    #[test]
+    fn a_store_that_was_not_closed_says_so_and_flags_everything() {
+        let dir = tempfile::tempdir().expect("directory");
+        let (store, _) = open(dir.path());
+        submit(&store, vec![declare(), append(0, 10, 16)]);
+        let copy = tempfile::tempdir().expect("directory");
+        std::fs::copy(dir.path().join(FILE_NAME), copy.path().join(FILE_NAME)).expect("copied");
+        store.close();
+        let (store, recovered) = open(copy.path());
+        assert!(!recovered.clean);
+        assert_eq!(recovered.queues[0].2[0].redelivered_below, 10);
+        assert_eq!(stored(&store, 0).len(), 10);
+        store.close();
+    }
+
+    #[test]
+    fn a_deleted_queue_takes_its_messages_along() {
+        let dir = tempfile::tempdir().expect("directory");
+        let (store, _) = open(dir.path());
+        submit(&store, vec![declare(), append(0, 10, 16)]);
+        let removed = Op::Define { vhost: ShortString::from_static("/"), change: Change::QueueRemoved(QUEUE) };
+        submit(&store, vec![removed]);
+        submit(&store, vec![append(10, 5, 16)]);
+        assert!(stored(&store, 0).is_empty());
+        store.close();
+        let (_, recovered) = open(dir.path());
+        assert!(recovered.queues.is_empty());
+        assert_eq!(recovered.next_queue_id, 2);
+    }
+
+    #[test]
+    fn a_second_broker_and_a_newer_format_are_refused() {
+        let dir = tempfile::tempdir().expect("directory");
+        let (store, _) = open(dir.path());
+        let refused = DiskStore::open(dir.path(), 1, || ()).expect_err("locked").to_string();
+        assert!(refused.contains("another broker uses"), "{refused}");
+        store.close();
+        drop(store);
+        let database = Database::create(dir.path().join(FILE_NAME)).expect("opens");
+        let txn = database.begin_write().expect("begins");
+        txn.open_table(META).expect("there").insert(KEY_FORMAT, FORMAT + 1).expect("written");
+        txn.commit().expect("committed");
+        drop(database);
+        let refused = DiskStore::open(dir.path(), 1, || ()).expect_err("newer").to_string();
+        assert!(refused.contains("newer release"), "{refused}");
+    }
 }

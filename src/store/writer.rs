@@ -22,6 +22,7 @@ use super::schema::queues::{self, QUEUES};
 use super::{LaneKey, Op, Ticket, Transaction, Waiter};
 use crate::engine::queue::QueueId;
 use crate::engine::vhost::Change;
+use crate::panics::StopOnPanic;
 
 /// What the writer thread owns.
 pub(super) struct Writer {
@@ -58,6 +59,7 @@ impl Writer {
 
     /// Commits until the store is closed or a commit fails.
     pub(super) fn run(mut self) {
+        let _trust = StopOnPanic("the store");
         let mut batch = Vec::new();
         while let Some(ticket) = self.shared.take(&mut batch) {
             if let Err(cause) = self.commit(&mut batch) {

@@ -24,6 +24,16 @@ impl Deadlines {
         }
     }
 
+    /// Whether most entries may be of messages that are gone.
+    pub(super) fn is_stale(&self, messages: u64) -> bool {
+        self.heap.len() as u64 > 2 * messages + 1024
+    }
+
+    /// Keeps the entries that `keep` says.
+    pub(super) fn retain(&mut self, keep: impl Fn(u8, u64) -> bool) {
+        self.heap.retain(|Reverse((_, lane, seq))| keep(*lane, *seq));
+    }
+
     fn pop_due(&mut self, now: Timestamp) -> Option<(u8, u64)> {
         let Reverse((due, lane, seq)) = *self.heap.peek()?;
         if due > now {

@@ -311,6 +311,11 @@ impl Queue {
                 for at in first..last {
                     self.deadlines.add(&arena.message(at), lane, first_seq + u64::from(at - first));
                 }
+                if self.deadlines.is_stale(self.ready() + self.unacked()) {
+                    // What is on disk is remembered again when it comes back.
+                    let lanes = &self.lanes;
+                    self.deadlines.retain(|lane, seq| lanes[usize::from(lane)].single(seq).is_some());
+                }
             }
             if durable {
                 let (arena, count) = (arena.clone(), last - first);

@@ -80,7 +80,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut socket: S, peer
         cells: HashMap::new(),
         now: clock::now(),
         close_requested: None,
-        owns_queues: false,
+        exclusive: Vec::new(),
         limit_freed: false,
         partial: false,
         last_ticket: Ticket::NONE,
@@ -100,8 +100,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut socket: S, peer
     };
     driver.reset_timer();
     let end = std::future::poll_fn(|context| driver.poll(context)).await;
-    driver.session.end();
-    registry.remove_connection(id);
+    drop(driver);
     info!(connection = id.get(), %peer, reason = end, "connection closed");
 }
 
@@ -150,6 +149,7 @@ impl Heartbeat {
     }
 }
 
+/// A connection at work. Dropping it, also while a panic unwinds, gives back what it holds.
 struct Driver<S> {
     socket: S,
     session: Session,
@@ -161,6 +161,13 @@ struct Driver<S> {
     durable: Ticket,
     heartbeat: Heartbeat,
     timer: Pin<Box<Sleep>>,
+}
+
+impl<S> Drop for Driver<S> {
+    fn drop(&mut self) {
+        self.session.end();
+        self.session.registry.remove_connection(self.session.id);
+    }
 }
 
 /// Octets at the start of `input` that are whole frames, or up to one that cannot be read.

@@ -43,6 +43,9 @@ pub(super) const NO_IDS: Ids = (ClassId::new(0), MethodId::new(0));
 const PUBLISH_IDS: Ids = (basic::Publish::CLASS, basic::Publish::METHOD);
 const ACK_IDS: Ids = (basic::Ack::CLASS, basic::Ack::METHOD);
 
+/// Queues remembered by number before a connection starts anew.
+const CELLS_MAX: usize = 4096;
+
 /// Why the connection ends.
 #[derive(Debug)]
 pub(super) struct Failure {
@@ -93,8 +96,8 @@ pub(super) struct Session {
     pub(super) now: Timestamp,
     /// Somebody wants the connection closed.
     pub(super) close_requested: Option<AmqpError>,
-    /// This connection has declared an exclusive queue.
-    pub(super) owns_queues: bool,
+    /// Queues that go away with this connection.
+    pub(super) exclusive: Vec<QueueId>,
     /// A channel's shared limit has room again.
     pub(super) limit_freed: bool,
     /// A queue refused a message that no confirm tells of.
@@ -122,6 +125,9 @@ impl Session {
             return Some(cell.clone());
         }
         let cell = self.registry.queue(id)?;
+        if self.cells.len() >= CELLS_MAX {
+            self.cells.clear();
+        }
         self.cells.insert(id, cell.clone());
         Some(cell)
     }
@@ -539,12 +545,7 @@ impl Session {
             self.end_channel(index);
         }
         self.channels.clear();
-        let mine: Vec<_> = {
-            let state = self.vhost.state.read();
-            let owned = state.queues().filter(|queue| queue.exclusive_owner == Some(self.id));
-            if self.owns_queues { owned.map(|queue| queue.id).collect() } else { Vec::new() }
-        };
-        for id in mine {
+        for id in std::mem::take(&mut self.exclusive) {
             if let Some(cell) = self.registry.queue(id) {
                 let deleted = self.registry.delete_queue(&cell, None, |_| Ok(()));
                 debug_assert!(deleted.is_ok(), "nothing is asked of an exclusive queue before it goes");

@@ -101,8 +101,12 @@ impl Session {
                 arguments: declare.arguments,
                 server_named,
             };
-            self.owns_queues |= declaration.exclusive;
-            self.registry.declare_queue(&self.vhost, declaration, self.id, self.now, &self.waiter)?
+            let exclusive = declaration.exclusive;
+            let declared = self.registry.declare_queue(&self.vhost, declaration, self.id, self.now, &self.waiter)?;
+            if exclusive && !self.exclusive.contains(&declared.0.id) {
+                self.exclusive.push(declared.0.id);
+            }
+            declared
         };
         let now = self.now;
         let (message_count, consumer_count) = cell.turn(&self.registry, &mut self.work, |queue, _| {
