@@ -10,6 +10,8 @@ mod dispatch;
 mod expiry;
 mod lane;
 mod marks;
+#[cfg(test)]
+mod model;
 mod settings;
 
 use std::sync::Arc;

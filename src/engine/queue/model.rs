@@ -1,0 +1,309 @@
+//! The queue against a naive model of it: random operations in virtual time, including messages that go to disk and back.
+//!
+//! The model keeps every message with its state and decides nothing by itself but what the rules say: deliveries come in
+//! the order of arrival, requeued ones at their old place; nobody has more unacked than its prefetch limit; a message is in
+//! one state; what expired is never delivered; what the store was told adds up.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use leveret_protocol::{ChannelId, ShortString};
+use proptest::prelude::*;
+
+use super::*;
+use crate::engine::message::{ArenaBuilder, Body, MessageParts};
+
+#[derive(Clone, Debug)]
+enum Step {
+    Publish { count: u8, persistent: bool, expiration_ms: Option<u8> },
+    Get { no_ack: bool },
+    Consume { prefetch: u8, no_ack: bool },
+    Cancel { nth: u8 },
+    Settle { nth: u8, count: u8, outcome: u8 },
+    Purge,
+    Wait { millis: u8 },
+    Spill,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        4 => (1_u8..20, any::<bool>(), prop::option::weighted(0.2, 0_u8..60))
+            .prop_map(|(count, persistent, expiration_ms)| Step::Publish { count, persistent, expiration_ms }),
+        2 => any::<bool>().prop_map(|no_ack| Step::Get { no_ack }),
+        1 => (0_u8..6, prop::bool::weighted(0.3)).prop_map(|(prefetch, no_ack)| Step::Consume { prefetch, no_ack }),
+        1 => any::<u8>().prop_map(|nth| Step::Cancel { nth }),
+        5 => (any::<u8>(), 1_u8..8, 0_u8..3).prop_map(|(nth, count, outcome)| Step::Settle { nth, count, outcome }),
+        1 => Just(Step::Purge),
+        2 => (0_u8..40).prop_map(|millis| Step::Wait { millis }),
+        2 => Just(Step::Spill),
+    ];
+    prop::collection::vec(step, 1..60)
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Ready,
+    Unacked(Option<ConsumerId>),
+    Gone,
+}
+
+#[derive(Debug)]
+struct Known {
+    state: State,
+    delivered: bool,
+    persistent: bool,
+    expires: Option<Timestamp>,
+    arena: Arc<Arena>,
+    index: u32,
+}
+
+struct Model {
+    queue: Queue,
+    now: Timestamp,
+    messages: BTreeMap<u64, Known>,
+    consumers: BTreeMap<ConsumerId, (u32, bool)>,
+    cancelled: BTreeSet<ConsumerId>,
+    appended: u64,
+    settled: u64,
+    dead: u64,
+    ttl_ms: Option<u64>,
+    max_length: Option<u64>,
+}
+
+impl Model {
+    fn new(ttl_ms: Option<u64>, max_length: Option<u64>) -> Self {
+        let settings = QueueSettings {
+            message_ttl_ms: ttl_ms,
+            max_length,
+            dead_letter_exchange: Some(ShortString::from_static("dlx")),
+            ..QueueSettings::default()
+        };
+        let now = Timestamp::from_millis(1_000);
+        Self {
+            queue: Queue::new(settings, true, now),
+            now,
+            messages: BTreeMap::new(),
+            consumers: BTreeMap::new(),
+            cancelled: BTreeSet::new(),
+            appended: 0,
+            settled: 0,
+            dead: 0,
+            ttl_ms,
+            max_length,
+        }
+    }
+
+    fn arena(&self, count: u8, persistent: bool, expiration_ms: Option<u8>) -> Arc<Arena> {
+        let mut builder = ArenaBuilder::new();
+        for nth in 0..count {
+            builder.push(&MessageParts {
+                exchange: b"",
+                routing_key: b"q",
+                properties: &[0, 0],
+                body: Body::Borrowed(&vec![nth; usize::from(nth)]),
+                persistent,
+                priority: 0,
+                expiration_ms: expiration_ms.map(u64::from),
+                broker_deaths: false,
+                enqueued_at: self.now,
+            });
+        }
+        builder.finish()
+    }
+
+    fn is_expired(&self, known: &Known) -> bool {
+        known.expires.is_some_and(|expires| expires <= self.now)
+    }
+
+    /// Follows what the queue says it did.
+    fn follow(&mut self, fx: Vec<QueueEffect>) {
+        for effect in fx {
+            match effect {
+                QueueEffect::Deliver { consumer, run } => {
+                    let (prefetch, no_ack) = self.consumers[&consumer];
+                    self.delivered(&run, if no_ack { State::Gone } else { State::Unacked(Some(consumer)) });
+                    let held = self.messages.values().filter(|known| known.state == State::Unacked(Some(consumer)));
+                    assert!(no_ack || prefetch == 0 || held.count() <= prefetch as usize, "prefetch exceeded");
+                }
+                QueueEffect::Append { count, .. } => self.appended += u64::from(count),
+                QueueEffect::Settled { settled, .. } => self.settled += settled.count,
+                QueueEffect::DeadLetter { run, .. } => {
+                    self.dead += u64::from(run.count);
+                    for (seq, _) in run.messages() {
+                        let known = self.messages.get_mut(&seq).expect("known");
+                        if known.state == State::Ready {
+                            // Expired or dropped; a rejected one is marked by who rejects it.
+                            known.state = State::Gone;
+                        }
+                    }
+                }
+                QueueEffect::Load { from_seq, lane } => self.load(lane, from_seq),
+            }
+        }
+    }
+
+    /// The disk answers at once: everything stored from there on, in pieces of what it was published in.
+    fn load(&mut self, lane: u8, from_seq: u64) {
+        let loaded: Vec<_> = self
+            .messages
+            .range(from_seq..)
+            .filter(|(_, known)| known.state == State::Ready && known.persistent)
+            .take(5)
+            .map(|(seq, known)| Loaded { first_seq: *seq, arena: known.arena.clone(), index: known.index, count: 1 })
+            .collect();
+        let complete_to = if loaded.len() == 5 { loaded[4].first_seq } else { u64::MAX };
+        let mut fx = Vec::new();
+        let lost = self.queue.loaded(self.now, lane, from_seq, complete_to, loaded, &mut fx);
+        assert_eq!(lost, 0, "what was spilled comes back");
+        self.follow(fx);
+    }
+
+    fn delivered(&mut self, run: &Run, state: State) {
+        for (seq, message) in run.messages() {
+            // Lower ones that are ready now must have come ready later than this was handed out: there are none.
+            let lowest = self.messages.iter().find(|(_, known)| known.state == State::Ready && !self.is_expired(known));
+            let lowest = lowest.map(|(seq, _)| *seq);
+            assert!(self.is_fresh_expiry(seq) || lowest == Some(seq), "delivered {seq}, but {lowest:?} is the oldest");
+            let known = self.messages.get_mut(&seq).expect("known");
+            assert_eq!(known.state, State::Ready, "{seq} was not ready");
+            assert_eq!(known.delivered, run.redelivered, "redelivered flag of {seq}");
+            assert_eq!(message.body(), known.arena.message(known.index).body());
+            known.state = state;
+            known.delivered = true;
+        }
+    }
+
+    /// Delivered in the moment of its arrival although it lives for no time: that is allowed.
+    fn is_fresh_expiry(&self, seq: u64) -> bool {
+        let known = &self.messages[&seq];
+        self.is_expired(known) && known.arena.message(known.index).enqueued_at() == self.now
+    }
+
+    fn outstanding(&self) -> Vec<(u64, Option<ConsumerId>)> {
+        let unacked = self.messages.iter().filter_map(|(seq, known)| match known.state {
+            State::Unacked(consumer) => Some((*seq, consumer)),
+            State::Ready | State::Gone => None,
+        });
+        unacked.collect()
+    }
+
+    fn step(&mut self, step: &Step) {
+        let mut fx = Vec::new();
+        match *step {
+            Step::Publish { count, persistent, expiration_ms } => {
+                let arena = self.arena(count, persistent, expiration_ms);
+                arena.set_ticket(1);
+                let first = self.messages.last_key_value().map_or(0, |(seq, _)| seq + 1);
+                let ttl = self.ttl_ms.into_iter().chain(expiration_ms.map(u64::from)).min();
+                for nth in 0..u32::from(count) {
+                    let known = Known {
+                        state: State::Ready,
+                        delivered: false,
+                        persistent,
+                        expires: ttl.map(|ttl| self.now.plus_millis(ttl)),
+                        arena: arena.clone(),
+                        index: nth,
+                    };
+                    self.messages.insert(first + u64::from(nth), known);
+                }
+                assert!(self.queue.publish(self.now, &arena, persistent, &mut fx).is_empty());
+            }
+            Step::Get { no_ack } => match self.queue.get(self.now, no_ack, &mut fx) {
+                Get::Message { run, .. } => {
+                    // What expired on the way is told by the effects, which come first.
+                    self.follow(std::mem::take(&mut fx));
+                    self.delivered(&run, if no_ack { State::Gone } else { State::Unacked(None) });
+                }
+                Get::Empty | Get::Loading => {}
+            },
+            Step::Consume { prefetch, no_ack } => {
+                let spec = ConsumerSpec {
+                    tag: ShortString::from_static("c"),
+                    channel: ChannelId::new(1),
+                    no_ack,
+                    exclusive: false,
+                    prefetch: prefetch.into(),
+                    priority: 0,
+                    channel_limit: Arc::default(),
+                    window: Arc::new(Window::new(usize::MAX)),
+                };
+                let id = self.queue.add_consumer(self.now, spec);
+                self.consumers.insert(id, (prefetch.into(), no_ack));
+                self.queue.resume(self.now, &mut fx);
+            }
+            Step::Cancel { nth } => {
+                let live: Vec<_> = self.consumers.keys().filter(|id| !self.cancelled.contains(id)).copied().collect();
+                if let Some(id) = live.get(usize::from(nth) % live.len().max(1)) {
+                    self.cancelled.insert(*id);
+                    self.queue.remove_consumer(self.now, *id, &mut fx);
+                }
+            }
+            Step::Settle { nth, count, outcome } => {
+                let outstanding = self.outstanding();
+                let start = usize::from(nth) % outstanding.len().max(1);
+                for &(seq, consumer) in outstanding.iter().skip(start).take(count.into()) {
+                    let known = self.messages.get_mut(&seq).expect("known");
+                    known.state = if outcome == 0 { State::Ready } else { State::Gone };
+                    match outcome {
+                        0 => self.queue.requeue(self.now, consumer, 0, seq, seq, &mut fx),
+                        1 => self.queue.ack(self.now, consumer, 0, seq, seq, &mut fx),
+                        _ => self.queue.reject(self.now, consumer, 0, seq, seq, &mut fx),
+                    }
+                    self.follow(std::mem::take(&mut fx));
+                }
+            }
+            Step::Purge => {
+                self.queue.purge(&mut fx);
+                for known in self.messages.values_mut().filter(|known| known.state == State::Ready) {
+                    known.state = State::Gone;
+                }
+            }
+            Step::Wait { millis } => {
+                self.now = self.now.plus_millis(millis.into());
+                self.queue.handle_timeout(self.now, &mut fx);
+            }
+            Step::Spill => {
+                for lane in &mut self.queue.lanes {
+                    lane.spill(1, |ticket| ticket > 0);
+                }
+            }
+        }
+        self.follow(fx);
+        self.check();
+    }
+
+    fn check(&self) {
+        let count =
+            |wanted: fn(State) -> bool| self.messages.values().filter(|known| wanted(known.state)).count() as u64;
+        let (ready, unacked) =
+            (count(|state| state == State::Ready), count(|state| matches!(state, State::Unacked(_))));
+        assert_eq!((self.queue.ready(), self.queue.unacked()), (ready, unacked), "ready and unacked");
+        if let Some(max) = self.max_length {
+            assert!(ready <= max, "{ready} ready, at most {max} allowed");
+        }
+        let stored = self.messages.values().filter(|known| known.persistent && known.state != State::Gone).count();
+        assert_eq!(self.appended - self.settled, stored as u64, "what the store was told");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn a_queue_behaves_as_the_model_says(
+        steps in steps(),
+        ttl_ms in prop::option::weighted(0.2, 0_u64..50),
+        max_length in prop::option::weighted(0.2, 0_u64..30),
+    ) {
+        let mut model = Model::new(ttl_ms, max_length);
+        for step in &steps {
+            model.step(step);
+        }
+        // In the end everything can be taken and settled.
+        while model.queue.ready() + model.queue.unacked() > 0 {
+            model.step(&Step::Settle { nth: 0, count: 255, outcome: 1 });
+            model.step(&Step::Get { no_ack: true });
+        }
+        prop_assert_eq!(model.appended, model.settled);
+    }
+}
