@@ -121,6 +121,11 @@ fn init_logging(logging: &Logging) -> Result<(), String> {
 fn run_server(args: &ServerArgs) -> Result<(), String> {
     let settings = settings(args)?;
     init_logging(&settings.logging)?;
+    // Each connection is a file: take as many as the system lets this process have.
+    match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(files) => info!(files, "open files at most"),
+        Err(cause) => info!(%cause, "the limit of open files stays as it is"),
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
