@@ -1,5 +1,6 @@
 //! The `leveret` command: flags, configuration, logging, and the broker's life.
 
+use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -46,7 +47,7 @@ struct ServerArgs {
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// error, warning, info, debug or none; `RUST_LOG` overrides it
-    #[arg(long, value_name = "LEVEL")]
+    #[arg(long, value_name = "LEVEL", value_parser = ["error", "warning", "info", "debug", "none"])]
     log_level: Option<String>,
     /// Log one JSON object a line
     #[arg(long)]
@@ -108,9 +109,10 @@ fn init_logging(logging: &Logging) -> Result<(), String> {
     };
     let filter = match std::env::var("RUST_LOG") {
         Ok(directives) => EnvFilter::try_new(directives).map_err(|cause| format!("RUST_LOG: {cause}"))?,
-        Err(_) => EnvFilter::try_new(format!("{level},lapin=off")).map_err(|cause| format!("log level: {cause}"))?,
+        Err(_) => EnvFilter::try_new(level).map_err(|cause| format!("log level: {cause}"))?,
     };
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(std::io::stderr().is_terminal());
+    let subscriber = subscriber.with_writer(std::io::stderr);
     match logging.format {
         Format::Plain => subscriber.with_target(false).init(),
         Format::Json => subscriber.json().init(),

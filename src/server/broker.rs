@@ -33,7 +33,7 @@ impl fmt::Display for StartError {
 
 impl std::error::Error for StartError {}
 
-/// A running broker. Dropping it stops accepting connections; [`Broker::shutdown`] stops it in good order.
+/// A running broker. [`Broker::shutdown`] stops it in good order; dropping it only stops accepting connections.
 #[derive(Debug)]
 pub struct Broker {
     registry: Arc<Registry>,
@@ -122,5 +122,12 @@ impl Broker {
             tracing::error!("closing the store panicked");
         }
         info!("stopped");
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        self.timer.abort();
     }
 }

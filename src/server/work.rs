@@ -62,7 +62,7 @@ impl Registry {
                 let mut work = Work::default();
                 let now = clock::now();
                 let lost = cell.turn(&registry, &mut work, |queue, fx| {
-                    queue.loaded(now, lane, from_seq, reply.complete_to, reply.loaded, fx)
+                    queue.loaded(now, lane, from_seq, reply.complete_below, reply.loaded, fx)
                 });
                 if lost > 0 {
                     tracing::error!(queue = %cell.name, vhost = %cell.vhost.name, lost, "stored messages are missing");

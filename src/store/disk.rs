@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 use redb::{Database, ReadableDatabase, ReadableTable};
@@ -26,6 +27,8 @@ use crate::engine::queue::{Marks, RecoveredLane};
 const MAILBOX_BYTES: usize = 32 * 1024 * 1024;
 /// redb's page cache. Messages are read once, front to back, so a large one would buy nothing.
 const CACHE_BYTES: usize = 16 * 1024 * 1024;
+/// How long to wait after a failed read before the next one.
+const READ_RETRY: Duration = Duration::from_secs(1);
 /// The database's file in the data directory.
 const FILE_NAME: &str = "leveret.redb";
 
@@ -314,7 +317,9 @@ fn read_loop(database: &Database, requests: &mpsc::Receiver<LoadRequest>) {
     while let Ok(request) = requests.recv() {
         let reply = load(database, &request).unwrap_or_else(|cause| {
             error!(lane = request.lane.get(), from_seq = request.from_seq, %cause, "messages cannot be read");
-            LoadReply { loaded: Vec::new(), complete_to: u64::MAX }
+            // Nothing is given up: the queue asks again.
+            std::thread::sleep(READ_RETRY);
+            LoadReply { loaded: Vec::new(), complete_below: request.from_seq }
         });
         (request.reply)(reply);
     }
@@ -336,13 +341,13 @@ fn load(database: &Database, request: &LoadRequest) -> Result<LoadReply, redb::E
         .next_back()
         .transpose()?
         .map_or(request.from_seq, |(key, _)| key.value().1);
-    let mut reply = LoadReply { loaded: Vec::new(), complete_to: u64::MAX };
+    let mut reply = LoadReply { loaded: Vec::new(), complete_below: u64::MAX };
     let mut octets = 0;
     for entry in batches.range((lane, start)..=(lane, u64::MAX))? {
         let (key, value) = entry?;
         let (_, first_seq) = key.value();
         if octets >= request.max_bytes {
-            reply.complete_to = first_seq - 1;
+            reply.complete_below = first_seq;
             break;
         }
         octets += value.value().len();
@@ -369,8 +374,6 @@ fn load(database: &Database, request: &LoadRequest) -> Result<LoadReply, redb::E
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use leveret_protocol::{FieldTable, ShortString};
 
     use super::*;
@@ -448,7 +451,7 @@ mod tests {
             let (sender, receiver) = mpsc::channel();
             let reply = Box::new(move |reply| sender.send(reply).expect("somebody waits"));
             store.load(LoadRequest { lane: LANE, from_seq, max_bytes: 100_000, reply });
-            let LoadReply { loaded, complete_to } = receiver.recv().expect("answered");
+            let LoadReply { loaded, complete_below } = receiver.recv().expect("answered");
             for part in loaded {
                 for nth in 0..part.count {
                     let body = part.arena.message(part.index + nth).body();
@@ -457,10 +460,10 @@ mod tests {
                     numbers.push(number);
                 }
             }
-            if complete_to == u64::MAX {
+            if complete_below == u64::MAX {
                 return numbers;
             }
-            from_seq = complete_to + 1;
+            from_seq = complete_below;
         }
     }
 

@@ -31,7 +31,7 @@ impl Store for MemoryStore {
     }
 
     fn load(&self, request: LoadRequest) {
-        (request.reply)(LoadReply { loaded: Vec::new(), complete_to: u64::MAX });
+        (request.reply)(LoadReply { loaded: Vec::new(), complete_below: u64::MAX });
     }
 
     fn is_saturated(&self) -> bool {

@@ -153,8 +153,8 @@ impl fmt::Debug for LoadRequest {
 pub struct LoadReply {
     /// The live ones, ascending.
     pub loaded: Vec<Loaded>,
-    /// Everything up to here was looked at; `u64::MAX` at the end of the lane.
-    pub complete_to: u64,
+    /// Everything below this sequence number was looked at; `u64::MAX` at the end of the lane.
+    pub complete_below: u64,
 }
 
 /// Everything that the store found at start but the messages.

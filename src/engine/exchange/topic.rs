@@ -174,10 +174,9 @@ mod tests {
     fn oracle(binding: &[&[u8]], routing: &[&[u8]]) -> bool {
         match (binding.split_first(), routing.split_first()) {
             (None, None) => true,
-            (None, Some(_)) => false,
             (Some((&b"#", rest)), None) => oracle(rest, routing),
             (Some((&b"#", rest)), Some((_, routing_rest))) => oracle(rest, routing) || oracle(binding, routing_rest),
-            (Some(_), None) => false,
+            (None, Some(_)) | (Some(_), None) => false,
             (Some((word, rest)), Some((first, routing_rest))) => {
                 (*word == b"*" || word == first) && oracle(rest, routing_rest)
             }

@@ -502,7 +502,10 @@ impl Lane {
                 }
             }
             match (kept.back_mut(), &segment.place) {
-                (Some(last), Place::Spilled) if matches!(last.place, Place::Spilled) => {
+                // Never across a gap: what lies between left the queue, but perhaps not yet the disk.
+                (Some(last), Place::Spilled)
+                    if matches!(last.place, Place::Spilled) && last.end_seq() == segment.first_seq =>
+                {
                     last.marks = Marks::new(segment.end_seq() - last.first_seq);
                     last.spilled += segment.spilled;
                     last.body_bytes += segment.body_bytes;
@@ -513,16 +516,16 @@ impl Lane {
         self.segments = kept;
     }
 
-    /// Takes messages read back from disk: all that the store has of this lane from `from_seq` on, up to `complete_to`.
+    /// Takes messages read back from disk: all that the store has of this lane from `from_seq` on, below `complete_below`.
     ///
-    /// What a spilled segment promised up to `complete_to` and the store did not have is gone; returns how many.
-    pub(super) fn load(&mut self, from_seq: u64, complete_to: u64, loaded: Vec<Loaded>) -> u64 {
+    /// What a spilled segment promised there and the store did not have is gone; returns how many.
+    pub(super) fn load(&mut self, from_seq: u64, complete_below: u64, loaded: Vec<Loaded>) -> u64 {
         let Some(at) = self.find(from_seq) else { return 0 };
         if !matches!(self.segments[at].place, Place::Spilled) {
             return 0;
         }
         let mut rest = self.segments.remove(at).expect("found above");
-        let end = rest.end_seq().min(complete_to.saturating_add(1));
+        let end = rest.end_seq().min(complete_below);
         let mut insert_at = at;
         for part in loaded {
             if part.first_seq >= end || part.first_seq < rest.first_seq || rest.spilled == 0 {
@@ -593,7 +596,7 @@ mod tests {
     fn take(lane: &mut Lane, max: u32) -> (u64, u32, bool) {
         match lane.take(max, u64::MAX) {
             Take::Run(run) => (run.first_seq, run.count, run.redelivered),
-            other => panic!("expected a run, got {other:?}"),
+            other @ (Take::OnDisk | Take::Empty) => panic!("expected a run, got {other:?}"),
         }
     }
 
@@ -652,12 +655,33 @@ mod tests {
         assert_eq!(take(&mut lane, 1000), (0, 100, false));
         assert!(matches!(lane.take(1, u64::MAX), Take::OnDisk));
         let loaded = vec![Loaded { first_seq: 100, arena: arena(50), index: 0, count: 50 }];
-        assert_eq!(lane.load(100, 149, loaded), 0);
+        assert_eq!(lane.load(100, 150, loaded), 0);
         assert_eq!(take(&mut lane, 1000), (100, 50, false));
         assert!(matches!(lane.take(1, u64::MAX), Take::OnDisk));
         assert_eq!(lane.load(150, u64::MAX, Vec::new()), 850);
         assert!(matches!(lane.take(1, u64::MAX), Take::Empty));
         assert_eq!(lane.ready(), 0);
+    }
+
+    #[test]
+    fn spilled_neighbours_are_not_joined_across_what_left() {
+        let mut lane = Lane::default();
+        for _ in 0..4 {
+            push(&mut lane, 10);
+        }
+        for seq in 20..30 {
+            assert!(lane.settle_ready(seq, &mut Vec::new()).is_some());
+        }
+        lane.spill(1, |_| true);
+        assert_eq!(take(&mut lane, 10).0, 0);
+        // The disk still has 20..30, whose settlement is not committed.
+        let loaded = vec![Loaded { first_seq: 10, arena: arena(30), index: 0, count: 30 }];
+        assert_eq!(lane.load(10, u64::MAX, loaded), 0);
+        assert_eq!(take(&mut lane, 100), (10, 10, false));
+        assert!(matches!(lane.take(100, u64::MAX), Take::OnDisk));
+        let loaded = vec![Loaded { first_seq: 30, arena: arena(10), index: 0, count: 10 }];
+        assert_eq!(lane.load(30, u64::MAX, loaded), 0);
+        assert_eq!(take(&mut lane, 100), (30, 10, false));
     }
 
     #[test]

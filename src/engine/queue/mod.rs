@@ -578,14 +578,14 @@ impl Queue {
         true
     }
 
-    /// Messages came back from disk: all that the store has from `from_seq` up to `complete_to`. Returns how many that
+    /// Messages came back from disk: all that the store has from `from_seq` on, below `complete_below`. Returns how many that
     /// should have been there are lost.
     pub fn loaded(
         &mut self,
         now: Timestamp,
         lane: u8,
         from_seq: u64,
-        complete_to: u64,
+        complete_below: u64,
         loaded: Vec<Loaded>,
         fx: &mut Vec<QueueEffect>,
     ) -> u64 {
@@ -596,7 +596,7 @@ impl Queue {
                 self.deadlines.add(&part.arena.message(part.index + nth), lane, part.first_seq + u64::from(nth));
             }
         }
-        let lost = slot.load(from_seq, complete_to, loaded);
+        let lost = slot.load(from_seq, complete_below, loaded);
         self.expire(now, fx);
         self.dispatch(fx);
         self.trim(fx);
@@ -606,7 +606,7 @@ impl Queue {
         lost
     }
 
-    /// Forgets bodies that are on disk and not needed soon; see [`Lane::spill`].
+    /// Forgets bodies that are on disk and not needed soon; `is_stored` says of a ticket whether it is durable.
     pub fn spill(&mut self, is_stored: impl Fn(u64) -> bool + Copy) {
         for lane in &mut self.lanes {
             lane.spill(WINDOW_BYTES, is_stored);

@@ -151,9 +151,9 @@ impl Model {
             .take(5)
             .map(|(seq, known)| Loaded { first_seq: *seq, arena: known.arena.clone(), index: known.index, count: 1 })
             .collect();
-        let complete_to = if loaded.len() == 5 { loaded[4].first_seq } else { u64::MAX };
+        let complete_below = if loaded.len() == 5 { loaded[4].first_seq + 1 } else { u64::MAX };
         let mut fx = Vec::new();
-        let lost = self.queue.loaded(self.now, lane, from_seq, complete_to, loaded, &mut fx);
+        let lost = self.queue.loaded(self.now, lane, from_seq, complete_below, loaded, &mut fx);
         assert_eq!(lost, 0, "what was spilled comes back");
         self.follow(fx);
     }

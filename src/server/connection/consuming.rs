@@ -19,6 +19,7 @@ impl Session {
         if qos.global {
             channel.limit.set(u32::from(qos.prefetch_count));
             self.resume_channel(index);
+            self.end_turn();
         } else {
             channel.prefetch = u32::from(qos.prefetch_count);
         }
@@ -195,12 +196,11 @@ impl Session {
         }
     }
 
-    /// Lets the queues of a channel's consumers look at its limit again.
+    /// Lets the queues of a channel's consumers look at its limit again. What that causes is submitted with the turn's
+    /// other work: a turn is one transaction, and its confirms wait for it.
     fn resume_channel(&mut self, index: usize) {
         let queues: Vec<_> = self.channels[index].consumers.values().map(|consumer| consumer.queue).collect();
         self.resume_queues(queues);
-        let ticket = self.registry.finish(&mut self.work, Some(&self.waiter));
-        self.last_ticket = self.last_ticket.max(ticket);
     }
 
     fn resume_queues(&mut self, mut queues: Vec<crate::engine::queue::QueueId>) {

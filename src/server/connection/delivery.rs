@@ -179,13 +179,12 @@ mod tests {
             while let Some((frame, used)) = split_frame(rest, 4096).expect("well-formed") {
                 assert_eq!(frame.channel, channel);
                 match FrameKind::from_octet(frame.kind).expect("known") {
-                    FrameKind::Method => match Method::decode(frame.payload).expect("decodes") {
-                        Method::BasicDeliver(deliver) => {
-                            assert_eq!((deliver.delivery_tag.get(), deliver.redelivered), (42, true));
-                            assert_eq!((deliver.exchange, deliver.routing_key).0, "x");
-                        }
-                        other => panic!("{other:?}"),
-                    },
+                    FrameKind::Method => {
+                        let method = Method::decode(frame.payload).expect("decodes");
+                        let Method::BasicDeliver(deliver) = method else { panic!("{method:?}") };
+                        assert_eq!((deliver.delivery_tag.get(), deliver.redelivered), (42, true));
+                        assert_eq!((deliver.exchange.as_str(), deliver.routing_key.as_str()), (Some("x"), Some("key")));
+                    }
                     FrameKind::Header => {
                         let header = HeaderRef::decode(frame.payload).expect("decodes");
                         assert_eq!((header.body_size, header.properties), (size as u64, &[0x10, 0, 2][..]));

@@ -219,7 +219,8 @@ impl Session {
             mandatory: publish.mandatory,
             immediate: publish.immediate,
             properties: header.properties,
-            body: if body.len() >= OUTSIDE_BODY_MIN_BYTES {
+            // A large body stays where it is, unless it would keep a much larger buffer alive.
+            body: if body.len() >= OUTSIDE_BODY_MIN_BYTES && body.len() >= data.len() / 8 {
                 Body::Shared(data.slice_ref(body))
             } else {
                 Body::Borrowed(body)
