@@ -224,7 +224,13 @@ impl AmqpError {
 
     /// Whether the close method names no method: framing errors and limits are nobody's fault.
     pub const fn blames_no_method(&self) -> bool {
-        matches!(self, Self::TooManyChannels { .. } | Self::ConnectionForced(_) | Self::LoginRefused { .. })
+        matches!(
+            self,
+            Self::TooManyChannels { .. }
+                | Self::ConnectionForced(_)
+                | Self::LoginRefused { .. }
+                | Self::UndecodableProperties
+        )
     }
 
     /// The whole reply text: `NOT_FOUND - no queue 'orders' in vhost '/'`, at most 255 octets.

@@ -102,16 +102,11 @@ impl Registry {
                 tracing::error!(queue = %record.name, vhost = %vhost.name, %cause, "arguments of the store are ignored");
                 QueueSettings::default()
             });
-            let watched = settings.message_ttl_ms.is_some() && lanes.iter().any(|lane| lane.count > 0);
             let cell = Arc::new(QueueCell::new(&record, Queue::recovered(settings, &lanes, now), vhost.clone()));
             vhost.state.write().restore_queue(record);
             self.queues.insert(cell.id, cell.clone());
             // Arms the timer of a queue that expires; brings back the head of one whose messages do.
-            cell.turn(self, &mut work, |queue, fx| {
-                if watched {
-                    queue.resume(now, fx);
-                }
-            });
+            cell.turn(self, &mut work, |queue, fx| queue.recall(&lanes, fx));
         }
         for (vhost, binding) in recovered.bindings {
             self.add_vhost(&vhost).state.write().restore_binding(binding);

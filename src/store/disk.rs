@@ -299,6 +299,7 @@ fn recover(database: &Database) -> Result<(Recovered, BTreeMap<u64, LaneState>),
             body_bytes: state.body_bytes,
             // After a crash nobody knows what was delivered: everything may have been.
             redelivered_below: if clean { state.delivered_below } else { state.next_seq },
+            expiring: state.expiring,
         });
         recovered.queues.push((vhost, record, found.collect()));
     }

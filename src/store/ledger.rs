@@ -65,6 +65,8 @@ pub(super) struct Ledger {
     /// Batches whose marks this commit changed.
     touched: Vec<u64>,
     pub(super) dirty: bool,
+    /// Counters as they stand on disk.
+    written: LaneState,
 }
 
 /// Rows of `batches` and `settled` to write for a lane.
@@ -82,7 +84,7 @@ impl Ledger {
     /// A lane found at start.
     pub(super) fn recovered(state: LaneState) -> Self {
         let unknown = (state.count > 0).then(|| (state.head_seq, state.next_seq.saturating_sub(1)));
-        Self { state, unknown, ..Self::default() }
+        Self { state, written: state, unknown, ..Self::default() }
     }
 
     /// Messages came in.
@@ -126,6 +128,17 @@ impl Ledger {
         self.mark_rows(&mut rows);
         self.forget();
         Ok(rows)
+    }
+
+    /// Whether the counters have to be written; taken to be written by the call. What came and went without being written
+    /// changes only numbers that a restart may start anew from.
+    pub(super) fn take_counters(&mut self, rows_changed: bool) -> Option<LaneState> {
+        let (old, new) = (self.written, self.state);
+        let worth = rows_changed || old.count != new.count || old.delivered_below != new.delivered_below;
+        worth.then(|| {
+            self.written = new;
+            new
+        })
     }
 
     /// Settles what came in with this same commit: it will not be written.
@@ -218,6 +231,7 @@ impl Ledger {
                 octets += size;
                 self.state.count += 1;
                 self.state.body_bytes += message.body_len() as u64;
+                self.state.expiring |= message.expiration_ms().is_some();
                 let seq = item.first_seq + position;
                 match runs.last_mut() {
                     Some(run)
@@ -250,6 +264,7 @@ impl Ledger {
         let first = self.batches.first_key_value().map(|(first, batch)| first + batch.marks.prefix());
         if self.state.count == 0 {
             self.unknown = None;
+            self.state.expiring = false;
         }
         match (first, self.unknown) {
             (Some(first), Some((from, _))) if first < from => self.state.head_seq = self.state.head_seq.max(first),
@@ -373,7 +388,7 @@ mod tests {
 
     #[test]
     fn a_batch_of_before_the_start_is_looked_up() {
-        let state = LaneState { head_seq: 10, next_seq: 20, count: 10, body_bytes: 10, delivered_below: 0 };
+        let state = LaneState { head_seq: 10, next_seq: 20, count: 10, body_bytes: 10, ..LaneState::default() };
         let mut ledger = Ledger::recovered(state);
         ledger.settle(settled(10, 19));
         let rows = ledger

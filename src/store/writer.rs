@@ -186,11 +186,10 @@ impl Writer {
     fn write_lane(&mut self, lane: LaneKey, tables: &mut Tables<'_>) -> Result<bool, redb::Error> {
         // A queue deleted in this same commit has no ledger any more.
         let Some(ledger) = self.ledgers.get_mut(&lane) else { return Ok(true) };
-        let before = ledger.state;
         let key = lane.get();
         let rows = ledger.close_round(|seq, last_seq| find_batch(key, seq, last_seq, tables))?;
-        let state = ledger.state;
         let changed = !rows.insert.is_empty() || !rows.remove.is_empty() || !rows.mark.is_empty();
+        let counters = ledger.take_counters(changed);
         for (first_seq, has_row) in rows.remove {
             tables.batches.remove((key, first_seq))?;
             if has_row {
@@ -205,12 +204,10 @@ impl Writer {
         for (first_seq, bitmap) in &rows.mark {
             tables.settled.insert((key, *first_seq), bitmap.as_slice())?;
         }
-        // What came and went without being written changes only numbers that a restart may start anew from.
-        let worth = changed || before.count != state.count || before.delivered_below != state.delivered_below;
-        if worth {
-            tables.lanes.insert(key, state.encode().as_slice())?;
+        if let Some(counters) = counters {
+            tables.lanes.insert(key, counters.encode().as_slice())?;
         }
-        Ok(worth)
+        Ok(counters.is_some())
     }
 
     fn write_definitions(&mut self, txn: &WriteTransaction, definitions: &[Definition]) -> Result<(), redb::Error> {

@@ -142,6 +142,11 @@ impl Unacked {
         self.entries.get(index).filter(|(_, state)| *state == State::Outstanding).map(|_| index)
     }
 
+    /// The queue that an outstanding delivery came from.
+    pub fn queue_of(&self, tag: DeliveryTag) -> Option<QueueId> {
+        self.index(tag).map(|index| self.entries[index].0.queue)
+    }
+
     /// The indexes that an ack, nack or reject means; nothing is settled if the tag is not outstanding.
     fn range(&self, tag: DeliveryTag, multiple: bool) -> Result<std::ops::Range<usize>, AmqpError> {
         if multiple && tag.get() == 0 {

@@ -188,7 +188,7 @@ impl Lane {
 
     /// A lane found at start: `count` messages somewhere in `head_seq..next_seq`, all on disk.
     pub(super) fn recovered(found: &RecoveredLane) -> Self {
-        let RecoveredLane { lane: number, head_seq, next_seq, count, body_bytes, redelivered_below } = *found;
+        let RecoveredLane { lane: number, head_seq, next_seq, count, body_bytes, redelivered_below, .. } = *found;
         let mut lane = Self { number, next_seq, cursor: head_seq, redelivered_below, ..Self::default() };
         if count > 0 {
             lane.segments.push_back(Segment {

@@ -152,6 +152,8 @@ pub struct RecoveredLane {
     pub body_bytes: u64,
     /// Messages below this number were delivered before.
     pub redelivered_below: u64,
+    /// A message may have an expiration of its own.
+    pub expiring: bool,
 }
 
 /// Octets of bodies handed to one consumer in one run before its window is looked at again.
@@ -510,6 +512,13 @@ impl Queue {
     fn freed(&mut self, consumer: Option<ConsumerId>, count: u64) {
         if let Some(id) = consumer {
             self.consumers.settled(id, u32::try_from(count).unwrap_or(u32::MAX));
+        }
+    }
+
+    /// Asks for the head of a queue found at start, if time may have come for a message there.
+    pub fn recall(&mut self, lanes: &[RecoveredLane], fx: &mut Vec<QueueEffect>) {
+        if self.settings.message_ttl_ms.is_some() || lanes.iter().any(|lane| lane.expiring) {
+            self.read_ahead(fx);
         }
     }
 

@@ -154,6 +154,12 @@ impl Session {
         if channel.is_transactional() {
             return channel.unacked.hold(tag, multiple, outcome);
         }
+        // A queue sees a connection's publishes and acks in their order.
+        let queue = channel.unacked.queue_of(tag);
+        if self.batch.is_for(queue.filter(|_| !multiple)) {
+            self.flush_groups();
+        }
+        let channel = &mut self.channels[index];
         let freed = channel.unacked.settle(tag, multiple, outcome, &mut self.settlements)?;
         self.free(index, freed);
         Ok(())

@@ -99,7 +99,11 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut socket: S, peer
         timer: Box::pin(tokio::time::sleep(CLOSE_TIMEOUT)),
     };
     driver.reset_timer();
-    let end = std::future::poll_fn(|context| driver.poll(context)).await;
+    // What the client sent right behind connection.open is here already.
+    let end = match driver.on_input() {
+        Some(end) => end,
+        None => std::future::poll_fn(|context| driver.poll(context)).await,
+    };
     drop(driver);
     info!(connection = id.get(), %peer, reason = end, "connection closed");
 }

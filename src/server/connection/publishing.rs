@@ -347,6 +347,8 @@ impl Session {
     }
 
     fn hand_over(&mut self, group: Group) {
+        // Acks that came before these publishes are seen before them.
+        self.flush_settlements();
         let Group { targets, persistent, builder, origins } = group;
         self.batch.last_size = (builder.size_bytes().min(ARENA_BYTES + 4096), builder.len());
         let arena = builder.finish();
@@ -421,6 +423,14 @@ impl Session {
 }
 
 impl Batch {
+    /// Whether something waits to be handed to this queue, or to any if it is not known.
+    #[inline]
+    pub(super) fn is_for(&self, queue: Option<QueueId>) -> bool {
+        self.groups
+            .iter()
+            .any(|group| queue.is_none_or(|queue| group.targets.cells.iter().any(|cell| cell.id == queue)))
+    }
+
     fn number(&mut self, origin: Origin) {
         match self.numbered.last_mut() {
             Some((channel, _, last)) if *channel == origin.channel => *last = origin.number,

@@ -1,6 +1,7 @@
 //! Table `lanes`: what start-up needs to know of a lane's messages without reading them. Key: queue number << 8 | lane.
 //!
-//! Value, format 1: `format u8 │ head_seq u64 │ next_seq u64 │ count u64 │ body octets u64 │ delivered below u64`.
+//! Value, format 1: `format u8 │ head_seq u64 │ next_seq u64 │ count u64 │ body octets u64 │ delivered below u64 │
+//! expiring u8`. `expiring` is 1 when a message may have an expiration of its own.
 //! Everything below `head_seq` is settled; messages below `delivered below` were handed out before the last orderly stop.
 
 use leveret_protocol::encode;
@@ -20,6 +21,7 @@ pub(in crate::store) struct LaneState {
     pub(in crate::store) count: u64,
     pub(in crate::store) body_bytes: u64,
     pub(in crate::store) delivered_below: u64,
+    pub(in crate::store) expiring: bool,
 }
 
 impl LaneState {
@@ -28,6 +30,7 @@ impl LaneState {
         for number in [self.head_seq, self.next_seq, self.count, self.body_bytes, self.delivered_below] {
             encode::put_u64(&mut out, number);
         }
+        out.push(u8::from(self.expiring));
         out
     }
 
@@ -42,6 +45,7 @@ impl LaneState {
             count: value.u64()?,
             body_bytes: value.u64()?,
             delivered_below: value.u64()?,
+            expiring: value.u8()? != 0,
         })
     }
 }
@@ -52,7 +56,8 @@ mod tests {
 
     #[test]
     fn counters_read_back_as_written() {
-        let state = LaneState { head_seq: 1, next_seq: 5, count: 3, body_bytes: 77, delivered_below: 2 };
+        let state =
+            LaneState { head_seq: 1, next_seq: 5, count: 3, body_bytes: 77, delivered_below: 2, expiring: true };
         assert_eq!(LaneState::decode(&state.encode()), Some(state));
         assert_eq!(LaneState::decode(&[9, 0]), None);
     }
