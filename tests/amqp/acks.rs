@@ -118,7 +118,7 @@ fn deliveries_without_ack_cannot_be_acked() {
     client.consume_no_ack(1, &queue);
     assert_eq!(client.expect_deliver(1).tag(), 1);
     check_unknown(&mut client, ack(1, false), 1);
-    assert_eq!(client.ready(1, &queue), 0);
+    client.expect_ready(1, &queue, 0);
 }
 
 #[test]
@@ -259,7 +259,7 @@ fn closing_a_channel_midway_leaves_exactly_the_unacked_ones() {
     let mut acked = BTreeSet::new();
     for _ in 0..MESSAGES / 2 {
         let delivery = client.expect_deliver(2);
-        if delivery.tag() % 3 != 0 || acked.len() > MESSAGES / 4 {
+        if !delivery.tag().is_multiple_of(3) || acked.len() > MESSAGES / 4 {
             client.ack(2, delivery.tag());
             acked.insert(delivery.text().parse::<usize>().expect("a number"));
         } else {
@@ -271,6 +271,59 @@ fn closing_a_channel_midway_leaves_exactly_the_unacked_ones() {
         (0..MESSAGES).filter(|number| !acked.contains(number)).map(|number| number.to_string()).collect();
     client.wait_ready(1, &queue, u32::try_from(expected.len()).expect("fits"));
     assert_eq!(client.drain(1, &queue), expected, "nothing is lost, doubled or out of place");
+}
+
+#[test]
+fn many_publishers_and_consumers_lose_and_double_nothing() {
+    const PUBLISHERS: usize = 4;
+    const CONSUMERS: usize = 4;
+    const MESSAGES: usize = 1_000;
+    let mut client = Client::open();
+    let queue = unique("q");
+    client.declare(1, leveret_protocol::queue::Declare { exclusive: false, ..crate::support::exclusive(&queue) });
+    let publish = |publisher: usize| {
+        let mut client = Client::open();
+        client.select_confirms(1);
+        for number in 0..MESSAGES {
+            client.publish(1, "", &queue, &format!("{publisher} {number}"));
+        }
+        client.expect_confirms(1, 1..=MESSAGES.try_into().expect("fits"));
+    };
+    let consume = |consumer: usize| {
+        let mut client = Client::open();
+        client.qos(1, 20, false);
+        client.consume(1, &queue);
+        let mut random = crate::support::Random::new(consumer.try_into().expect("fits"));
+        let mut acked = Vec::new();
+        // Another consumer may have taken the rest.
+        while let Some(arrived) = client.next_on(1, millis(1_000)) {
+            let Method::BasicDeliver(deliver) = arrived.method else { panic!("unexpected {arrived}") };
+            let tag = deliver.delivery_tag.get();
+            match random.below(20) {
+                0 => client.nack(1, tag, true),
+                1 => client.reject(1, tag, true),
+                _ => {
+                    client.ack(1, tag);
+                    acked.push(String::from_utf8(arrived.content.expect("a delivery").body).expect("text"));
+                }
+            }
+        }
+        client.close();
+        acked
+    };
+    let mut acked: Vec<String> = std::thread::scope(|scope| {
+        let consumers: Vec<_> = (0..CONSUMERS).map(|number| scope.spawn(move || consume(number))).collect();
+        let publishers: Vec<_> = (0..PUBLISHERS).map(|number| scope.spawn(move || publish(number))).collect();
+        for publisher in publishers {
+            publisher.join().expect("a publisher");
+        }
+        consumers.into_iter().flat_map(|consumer| consumer.join().expect("a consumer")).collect()
+    });
+    assert_eq!(client.delete_queue(1, &queue), 0);
+    let total = acked.len();
+    acked.sort_unstable();
+    acked.dedup();
+    assert_eq!((acked.len(), total), (PUBLISHERS * MESSAGES, PUBLISHERS * MESSAGES));
 }
 
 #[test]

@@ -3,8 +3,8 @@
 use leveret_protocol::{Method, basic, channel, queue};
 
 use crate::support::{
-    Client, DEADLINE, Options, close_channel_method, consume, exclusive, frame, header_frame, method_frame, millis,
-    no_properties, passive, publish_to, s,
+    Client, DEADLINE, Options, Received, close_channel_method, consume, exclusive, frame, header_frame, method_frame,
+    millis, no_properties, passive, publish_to, s,
 };
 
 #[test]
@@ -192,7 +192,7 @@ fn a_reopened_channel_remembers_nothing() {
     client.barrier(1);
     client.consume(1, &queue);
     let deliveries = client.expect_deliveries(1, &["a", "b", "c", "d"]);
-    assert_eq!(deliveries.iter().map(|delivery| delivery.tag()).collect::<Vec<_>>(), [1, 2, 3, 4]);
+    assert_eq!(deliveries.iter().map(Received::<basic::Deliver>::tag).collect::<Vec<_>>(), [1, 2, 3, 4]);
     client.send(1, queue::Purge::default());
     client.expect_channel_close(1, 404, "no previously declared queue", (50, 30));
 }

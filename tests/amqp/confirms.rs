@@ -2,7 +2,9 @@
 
 use leveret_protocol::{basic, confirm, queue};
 
-use crate::support::{Client, exclusive, int, long, mandatory, millis, no_properties, persistent, publish_to, s, table, unique};
+use crate::support::{
+    Client, exclusive, int, long, mandatory, millis, no_properties, persistent, publish_to, s, table, unique,
+};
 
 #[test]
 fn numbers_begin_with_the_first_publish_after_select() {
@@ -51,7 +53,12 @@ fn returns_among_pipelined_publishes_come_before_their_acks() {
     client.select_confirms(1);
     let mut octets = Vec::new();
     for number in 1..=100_u64 {
-        octets.extend(client.content_frames(1, mandatory("", "nowhere"), &no_properties(), number.to_string().as_bytes()));
+        octets.extend(client.content_frames(
+            1,
+            mandatory("", "nowhere"),
+            &no_properties(),
+            number.to_string().as_bytes(),
+        ));
     }
     client.send_bytes(&octets);
     let (mut returned, mut confirmed) = (0, 0);

@@ -165,7 +165,7 @@ fn a_cancelled_consumers_messages_can_still_be_acked() {
     client.enqueue(1, &queue, &["a", "b", "c"]);
     client.expect_deliveries(1, &["a", "b", "c"]);
     client.cancel(1, &tag);
-    assert_eq!(client.ready(1, &queue), 0, "a cancel requeues nothing");
+    client.expect_ready(1, &queue, 0);
     client.ack(1, 1);
     client.nack(1, 2, true);
     client.reject(1, 3, false);
@@ -291,7 +291,8 @@ fn a_higher_priority_is_served_first_until_it_is_full() {
 fn a_consumer_priority_is_an_integer_of_any_width() {
     let mut client = Client::open();
     let queue = client.temporary_queue(1);
-    for (tag, priority) in [("a", FieldValue::Int8(-1)), ("b", FieldValue::Int64(1 << 40)), ("c", FieldValue::UInt8(3))] {
+    for (tag, priority) in [("a", FieldValue::Int8(-1)), ("b", FieldValue::Int64(1 << 40)), ("c", FieldValue::UInt8(3))]
+    {
         client.consume_with(1, with_priority(&queue, tag, priority));
     }
     client.enqueue(1, &queue, &["x"]);
@@ -341,11 +342,10 @@ fn of_single_active_consumers_one_is_active() {
     client.expect_nothing_for(millis(100));
     client.cancel(1, &first);
     if is_oracle() {
-        client.enqueue(3, &queue, &["e"]); // 3.10 lets the next consumer wait until something happens to the queue.
-        client.expect_deliveries(2, &["c", "d", "e"]);
-    } else {
-        client.expect_deliveries(2, &["c", "d"]);
+        // 3.10 forgets to serve the next one until somebody subscribes (and its queue crashes if somebody publishes first).
+        client.consume(3, &queue);
     }
+    client.expect_deliveries(2, &["c", "d"]);
     client.expect_nothing_for(millis(50));
     // What the first had not acked stays its own until it gives it back.
     client.nack_multiple(1, 2, true);

@@ -56,6 +56,20 @@ fn history<M>(message: &Received<M>) -> Vec<(String, String, i64)> {
         .collect()
 }
 
+/// Compares the entries of x-death; the latest comes first.
+#[track_caller]
+fn expect_history<M>(message: &Received<M>, expected: &[(&String, &str, i64)]) {
+    let mut came = history(message);
+    let mut expected: Vec<_> =
+        expected.iter().map(|&(queue, reason, count)| (queue.clone(), reason.to_owned(), count)).collect();
+    if is_oracle() {
+        // 3.10 keeps no order among the older entries.
+        came[1..].sort();
+        expected[1..].sort();
+    }
+    assert_eq!(came, expected, "queue, reason and count of x-death");
+}
+
 /// Arguments of a queue whose dead letters go straight to another queue.
 fn to_queue(dead: &str) -> FieldTable {
     table([("x-dead-letter-exchange", long("")), ("x-dead-letter-routing-key", long(dead))])
@@ -171,7 +185,7 @@ fn a_queues_time_to_live_dead_letters_on_time() {
     let came = client.expect_deliveries(2, &["1", "2"]);
     let took = begun.elapsed();
     assert!(took >= millis(490) && took < millis(1_500), "{took:?}");
-    assert_eq!(history(&came[0]), [(queue.clone(), String::from("expired"), 1)]);
+    expect_history(&came[0], &[(&queue, "expired", 1)]);
     assert_eq!(deaths(&came[0])[0].get("original-expiration"), None);
 }
 
@@ -181,7 +195,7 @@ fn a_message_with_no_time_and_no_taker_is_dead_lettered_at_once() {
     let dead = client.temporary_queue(1);
     let queue = client.temporary_queue_with(1, with(to_queue(&dead), "x-message-ttl", int(0)));
     client.enqueue(1, &queue, &["x"]);
-    assert_eq!(history(&client.wait_get(1, &dead)), [(queue, String::from("expired"), 1)]);
+    expect_history(&client.wait_get(1, &dead), &[(&queue, "expired", 1)]);
 }
 
 #[test]
@@ -191,8 +205,7 @@ fn repeated_deaths_are_counted_and_others_stand_in_front() {
     let dead = client.temporary_queue(1);
     // Dead letters of the retry queue come back; so do those of the queue, by way of the retry queue.
     let retry = client.temporary_queue_with(1, with(to_queue(&queue), "x-message-ttl", int(50)));
-    let declare =
-        leveret_protocol::queue::Declare { arguments: to_queue(&retry), ..crate::support::exclusive(&queue) };
+    let declare = leveret_protocol::queue::Declare { arguments: to_queue(&retry), ..crate::support::exclusive(&queue) };
     client.declare(1, declare);
     client.enqueue(1, &queue, &["x"]);
     for round in 1..=3 {
@@ -203,11 +216,7 @@ fn repeated_deaths_are_counted_and_others_stand_in_front() {
         });
         let got = got.expect("waited for it");
         if round > 1 {
-            let expected = [
-                (retry.clone(), String::from("expired"), round - 1),
-                (queue.clone(), String::from("rejected"), round - 1),
-            ];
-            assert_eq!(history(&got), expected, "round {round}");
+            expect_history(&got, &[(&retry, "expired", round - 1), (&queue, "rejected", round - 1)]);
             assert_eq!(headers_of(&got).text("x-first-death-queue"), queue);
             assert_eq!(headers_of(&got).text("x-first-death-reason"), "rejected");
         }
@@ -232,9 +241,7 @@ fn another_reason_is_another_entry() {
     // Now it expires in the first queue.
     client.wait_ready(1, &second, 1);
     let got = client.get(1, &second);
-    let expected =
-        [(&first, "expired"), (&second, "rejected"), (&first, "rejected")].map(|(q, r)| (q.clone(), r.to_owned(), 1));
-    assert_eq!(history(&got), expected);
+    expect_history(&got, &[(&first, "expired", 1), (&second, "rejected", 1), (&first, "rejected", 1)]);
 }
 
 #[test]
@@ -243,7 +250,7 @@ fn expiry_in_a_circle_ends() {
     let queue = unique("q");
     let arguments = with(to_queue(&queue), "x-message-ttl", int(100));
     client.declare(1, leveret_protocol::queue::Declare { arguments, ..crate::support::exclusive(&queue) });
-    client.enqueue(1, &queue, &["x"]);
+    client.fill(1, &queue, &["x"]);
     client.wait_ready(1, &queue, 0);
     client.consume_no_ack(1, &queue);
     client.expect_nothing_for(millis(300));
@@ -280,11 +287,14 @@ fn a_circle_goes_on_as_long_as_somebody_rejects() {
     client.consume(1, &names[0]);
     client.open_channel(2);
     client.enqueue(2, &names[0], &["x"]);
-    for round in 0..10 {
+    // 3.10 keeps no order among the older entries of x-death, and so misses the reject in the second round.
+    let rounds = if is_oracle() { 2 } else { 10 };
+    for round in 0..rounds {
         let delivery = client.expect_deliver(1);
         if round > 0 {
-            let expected = [(&names[2], "expired"), (&names[1], "expired"), (&names[0], "rejected")];
-            assert_eq!(history(&delivery), expected.map(|(queue, reason)| (queue.clone(), reason.to_owned(), round)));
+            let [first, second, third] = &names;
+            let expected = [(third, "expired", round), (second, "expired", round), (first, "rejected", round)];
+            expect_history(&delivery, &expected);
         }
         client.reject(1, delivery.tag(), false);
     }
@@ -360,7 +370,8 @@ fn what_is_pushed_out_of_a_full_queue_dies_of_its_length() {
     client.enqueue(1, &queue, &["1", "2", "3", "4"]);
     client.wait_ready(1, &dead, 2);
     let first = client.get(1, &dead);
-    assert_eq!((first.text(), history(&first)), ("1", vec![(queue.clone(), String::from("maxlen"), 1)]));
+    assert_eq!(first.text(), "1");
+    expect_history(&first, &[(&queue, "maxlen", 1)]);
     assert_eq!(client.get(1, &dead).text(), "2");
     assert_eq!(client.drain(1, &queue), ["3", "4"]);
 }
@@ -377,7 +388,8 @@ fn what_a_full_queue_refuses_is_dead_lettered_if_asked_for() {
     client.enqueue(1, &queue, &["2"]);
     client.expect_nack(1, 2);
     let got = client.wait_get(1, &dead);
-    assert_eq!((got.text(), history(&got)), ("2", vec![(queue.clone(), String::from("maxlen"), 1)]));
+    assert_eq!(got.text(), "2");
+    expect_history(&got, &[(&queue, "maxlen", 1)]);
     assert_eq!(client.drain(1, &queue), ["1"]);
 }
 
@@ -408,12 +420,13 @@ fn a_forged_history_is_data_until_the_first_death() {
         ("time", FieldValue::Timestamp(1)),
         ("routing-keys", FieldValue::Array(vec![])),
     ]);
-    let headers = table([("x-death", FieldValue::Array(vec![forged.into()])), ("x-first-death-reason", long("forged"))]);
+    let headers =
+        table([("x-death", FieldValue::Array(vec![forged.into()])), ("x-first-death-reason", long("forged"))]);
     if !is_oracle() {
         // 3.10 believes it, and drops the message as one that has been in the target before.
         client.publish_with(1, "", &queue, &with_headers(headers.clone()), "x");
         let got = client.wait_get(1, &dead);
-        assert_eq!(history(&got), [(queue.clone(), String::from("expired"), 1)]);
+        expect_history(&got, &[(&queue, "expired", 1)]);
         assert_eq!(headers_of(&got).text("x-first-death-reason"), "expired");
         assert_eq!(headers_of(&got).text("x-first-death-queue"), queue);
     }
@@ -435,7 +448,7 @@ fn a_history_sent_back_by_a_client_is_not_continued() {
         let got = client.get(1, &queue);
         client.reject(1, got.tag(), false);
         let got = client.wait_get(1, &dead);
-        assert_eq!(history(&got), [(queue.clone(), String::from("rejected"), 1)]);
+        expect_history(&got, &[(&queue, "rejected", 1)]);
         client.publish_with(1, "", &queue, &got.properties, "x");
     }
 }

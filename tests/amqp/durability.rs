@@ -3,11 +3,13 @@
 //! Against the oracle these tests do nothing unless `LEVERET_TEST_RESTART` holds a shell command that restarts it; run them
 //! alone then.
 
+use std::time::Instant;
+
 use leveret_protocol::{FieldTable, FieldValue, exchange, queue};
 
 use crate::support::{
-    Client, OwnBroker, TestBroker, exclusive, int, is_oracle, long, no_properties, passive, passive_exchange, persistent, s,
-    table, unique,
+    Client, OwnBroker, TestBroker, exclusive, int, is_oracle, long, millis, no_properties, passive, passive_exchange,
+    persistent, s, table, unique,
 };
 
 /// A broker with an empty data directory, which goes with the test.
@@ -58,7 +60,7 @@ fn persistent_messages_survive_in_order_and_transient_ones_do_not() {
     let mut client = fixture.open();
     let expected: Vec<String> =
         (0..100).filter(|number| number % 3 != 0).map(|number: i32| number.to_string()).collect();
-    assert_eq!(client.ready(1, &name), 66);
+    client.expect_ready(1, &name, 66);
     assert_eq!(client.drain(1, &name), expected);
     client.delete_queue(1, &name);
     drop(client);
@@ -112,13 +114,15 @@ fn unacked_messages_are_redelivered_after_a_restart() {
 fn durable_definitions_survive_and_transient_ones_do_not() {
     let Some(fixture) = Fixture::new() else { return };
     let mut client = fixture.open();
-    let [kept_queue, lost_queue, kept_exchange, lost_exchange, target] =
-        ["q", "q", "x", "x", "x"].map(unique);
+    let [kept_queue, lost_queue, kept_exchange, lost_exchange, target] = ["q", "q", "x", "x", "x"].map(unique);
     client.declare(1, durable(&kept_queue));
     client.declare(1, queue::Declare { durable: false, ..durable(&lost_queue) });
     client.call::<exchange::DeclareOk>(1, durable_exchange(&kept_exchange, "direct"));
     client.call::<exchange::DeclareOk>(1, durable_exchange(&target, "fanout"));
-    client.call::<exchange::DeclareOk>(1, exchange::Declare { durable: false, ..durable_exchange(&lost_exchange, "fanout") });
+    client.call::<exchange::DeclareOk>(
+        1,
+        exchange::Declare { durable: false, ..durable_exchange(&lost_exchange, "fanout") },
+    );
     client.bind(1, &kept_queue, &kept_exchange, "kept");
     client.bind(1, &lost_queue, &kept_exchange, "lost");
     client.bind(1, &kept_queue, &lost_exchange, "");
@@ -167,8 +171,8 @@ fn deleted_things_stay_deleted() {
     let fixture = fixture.restart();
     let mut client = fixture.open();
     assert!(!client.queue_exists(&gone));
-    assert_eq!(client.ready(1, &purged), 0);
-    assert_eq!(client.ready(1, &unbound), 1);
+    client.expect_ready(1, &purged, 0);
+    client.expect_ready(1, &unbound, 1);
     client.publish(1, &exchange, "", "y");
     client.barrier(1);
     assert_eq!(client.drain(1, &purged), ["y"]);
@@ -233,20 +237,96 @@ fn a_message_that_expires_while_the_broker_is_down_is_dead_lettered() {
     client.publish_with(1, "", &name, &persistent(), "stays");
     client.expect_confirms(1, 1..=2);
     client.close();
-    if !is_oracle() {
-        // The oracle takes seconds to restart.
-        std::thread::sleep(crate::support::millis(300));
-    }
-    let fixture = fixture.restart();
+    let fixture = Fixture { broker: fixture.broker.restart_after(millis(700)), ..fixture };
     let mut client = fixture.open();
     let got = client.wait_get(1, &dead);
-    let deaths = got.properties.headers.as_ref().and_then(|headers| headers.get("x-death")?.as_array()).expect("a death");
+    let deaths =
+        got.properties.headers.as_ref().and_then(|headers| headers.get("x-death")?.as_array()).expect("a death");
     let reason = deaths[0].as_table().and_then(|death| death.get("reason")).and_then(FieldValue::as_long_str);
     assert_eq!((got.text(), reason), ("expires", Some(&b"expired"[..])));
     assert_eq!(client.drain(1, &name), ["stays"]);
     for name in [&name, &dead] {
         client.delete_queue(1, name);
     }
+}
+
+#[test]
+fn a_messages_time_to_live_goes_on_after_a_restart() {
+    let Some(fixture) = Fixture::new() else { return };
+    if is_oracle() {
+        return; // It takes too long to restart for times that a test can wait for.
+    }
+    let mut client = fixture.open();
+    let name = unique("q");
+    client.declare(1, durable(&name));
+    client.select_confirms(1);
+    let begun = Instant::now();
+    let properties = leveret_protocol::BasicProperties { expiration: Some(s("1500")), ..persistent() };
+    client.publish_with(1, "", &name, &properties, "expires");
+    client.publish_with(1, "", &name, &persistent(), "stays");
+    client.expect_confirms(1, 1..=2);
+    client.close();
+    let fixture = fixture.restart();
+    let mut client = fixture.open();
+    client.wait_ready(1, &name, 2);
+    client.wait_ready(1, &name, 1);
+    assert!(begun.elapsed() >= millis(1_490) && begun.elapsed() < millis(4_000), "{:?}", begun.elapsed());
+    assert_eq!(client.drain(1, &name), ["stays"]);
+}
+
+#[test]
+fn a_message_that_expired_while_the_broker_was_down_is_not_delivered() {
+    let Some(fixture) = Fixture::new() else { return };
+    let mut client = fixture.open();
+    let name = unique("q");
+    client.declare(1, durable(&name));
+    client.select_confirms(1);
+    for (expiration, body) in [("600", "1"), ("600000", "2"), ("600", "3")] {
+        let properties = leveret_protocol::BasicProperties { expiration: Some(s(expiration)), ..persistent() };
+        client.publish_with(1, "", &name, &properties, body);
+    }
+    client.expect_confirms(1, 1..=3);
+    client.close();
+    let fixture = Fixture { broker: fixture.broker.restart_after(millis(700)), ..fixture };
+    let mut client = fixture.open();
+    client.consume_no_ack(1, &name);
+    client.expect_deliveries(1, &["2"]);
+    client.expect_nothing_for(millis(100));
+    client.delete_queue(1, &name);
+}
+
+#[test]
+fn a_deep_queue_survives_and_is_read_back_in_order() {
+    const MESSAGES: u64 = 1_200;
+    let Some(fixture) = Fixture::new() else { return };
+    let mut client = fixture.open();
+    let name = unique("q");
+    client.declare(1, durable(&name));
+    client.select_confirms(1);
+    let body = |number: u64| format!("{number:0>16384}").into_bytes();
+    for first in (1..=MESSAGES).step_by(100) {
+        let numbers = first..=first + 99;
+        for number in numbers.clone() {
+            client.send_content(1, crate::support::publish_to("", &name), &persistent(), &body(number));
+        }
+        client.expect_confirms(1, numbers);
+    }
+    client.open_channel(2);
+    for number in 1..=MESSAGES / 2 {
+        let got = client.get(2, &name);
+        assert!(got.body == body(number), "message {number} is out of place");
+        if number % 3 == 0 {
+            client.ack(2, got.tag());
+        }
+    }
+    client.close();
+    let fixture = fixture.restart();
+    let mut client = fixture.open();
+    client.consume_no_ack(1, &name);
+    for number in (1..=MESSAGES).filter(|number| number % 3 != 0 || *number > MESSAGES / 2) {
+        assert!(client.expect_deliver(1).body == body(number), "message {number} is out of place");
+    }
+    client.delete_queue(1, &name);
 }
 
 #[test]

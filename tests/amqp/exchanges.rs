@@ -16,10 +16,7 @@ fn delete(name: &str) -> exchange::Delete {
 
 /// Declares an exchange that stays, and one like it must be refused for this difference.
 #[track_caller]
-fn check_inequivalent(
-    change: impl Fn(&mut exchange::Declare),
-    difference: &str,
-) {
+fn check_inequivalent(change: impl Fn(&mut exchange::Declare), difference: &str) {
     let mut client = Client::open();
     let name = unique("x");
     client.call::<exchange::DeclareOk>(1, declare(&name, "direct"));
@@ -52,7 +49,8 @@ fn the_standard_exchanges_exist() {
 fn a_standard_exchange_cannot_be_redeclared_differently() {
     let mut client = Client::open();
     client.send(1, declare("amq.direct", "direct"));
-    let text = "inequivalent arg 'durable' for exchange 'amq.direct' in vhost '/': received 'false' but current is 'true'";
+    let text =
+        "inequivalent arg 'durable' for exchange 'amq.direct' in vhost '/': received 'false' but current is 'true'";
     client.expect_channel_close(1, 406, text, (40, 10));
 }
 
@@ -281,8 +279,7 @@ fn the_first_difference_is_the_one_reported() {
 fn an_alternate_exchange_must_be_a_string() {
     let mut client = Client::open();
     let name = unique("x");
-    let declare =
-        exchange::Declare { arguments: table([("alternate-exchange", int(1))]), ..declare(&name, "direct") };
+    let declare = exchange::Declare { arguments: table([("alternate-exchange", int(1))]), ..declare(&name, "direct") };
     client.send(1, declare);
     let text = format!("invalid type 'signedint' for arg 'alternate-exchange' in exchange '{name}' in vhost '/'");
     client.expect_channel_close(1, 406, &text, (40, 10));

@@ -5,8 +5,8 @@ use std::time::Instant;
 use leveret_protocol::{FieldTable, FieldValue, Method, basic, channel, connection, queue};
 
 use crate::support::{
-    Client, DEADLINE, Options, exclusive, frame, header_frame, int, is_oracle, long, method_frame, millis, no_properties,
-    publish_to, s, table, with_headers,
+    Client, DEADLINE, Options, exclusive, frame, header_frame, int, is_oracle, long, method_frame, millis,
+    no_properties, publish_to, s, table, with_headers,
 };
 
 /// Sends octets on a fresh connection with channel 1 open; the broker must close the connection for this reason.
@@ -73,7 +73,7 @@ fn a_payload_of_frame_max_octets_is_tolerated() {
     let queue = client.temporary_queue(1);
     client.send_bytes(&method_frame(1, publish_to("", &queue)));
     client.send_bytes(&header_frame(1, 60, 0, 131_072));
-    client.send_bytes(&frame(3, 1, &[b'x'; 131_072]));
+    client.send_bytes(&frame(3, 1, &vec![b'x'; 131_072]));
     assert_eq!(client.get(1, &queue).body.len(), 131_072);
 }
 
@@ -334,7 +334,9 @@ fn an_undecodable_table_ends_the_connection() {
 #[test]
 fn undecodable_properties_are_541() {
     // A content type of five octets of which there are two, a header table that lies about its length, octets left over.
-    for properties in [&[0x80, 0, 5, b'a', b'b'][..], &[0x20, 0, 0, 0, 0, 9, 1], &[0x20, 0, 0, 0, 0, 2, 1, b'k'], &[0, 0, 1]] {
+    for properties in
+        [&[0x80, 0, 5, b'a', b'b'][..], &[0x20, 0, 0, 0, 0, 9, 1], &[0x20, 0, 0, 0, 0, 2, 1, b'k'], &[0, 0, 1]]
+    {
         let mut payload = vec![0, 60, 0, 0];
         payload.extend_from_slice(&3_u64.to_be_bytes());
         payload.extend_from_slice(properties);

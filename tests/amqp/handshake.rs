@@ -338,10 +338,7 @@ fn after_the_brokers_close_only_close_and_close_ok_count() {
 #[test]
 fn the_secret_may_be_updated() {
     let mut client = Client::open();
-    let update = connection::UpdateSecret {
-        new_secret: LongString::from_static("guest"),
-        reason: s("it is time"),
-    };
+    let update = connection::UpdateSecret { new_secret: LongString::from_static("guest"), reason: s("it is time") };
     client.call::<connection::UpdateSecretOk>(0, update);
     client.barrier(1);
 }

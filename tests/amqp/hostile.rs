@@ -26,7 +26,12 @@ fn check_alive(witness: &mut Client) {
 
 /// Does something bad on many fresh connections.
 #[track_caller]
-fn misbehave(seed: u64, cases: usize, mut begin: impl FnMut() -> Client, mut octets: impl FnMut(&mut Random) -> Vec<u8>) {
+fn misbehave(
+    seed: u64,
+    cases: usize,
+    mut begin: impl FnMut() -> Client,
+    mut octets: impl FnMut(&mut Random) -> Vec<u8>,
+) {
     let mut witness = Client::open();
     let mut random = Random::new(seed);
     let mut batch = Vec::new();
@@ -79,10 +84,15 @@ fn session() -> Vec<u8> {
 
 #[test]
 fn random_octets_on_fresh_sockets_harm_nobody() {
-    misbehave(1, 300, || Options::default().raw(), |random| {
-        let len = random.below(200) + 1;
-        random.octets(len)
-    });
+    misbehave(
+        1,
+        300,
+        || Options::default().raw(),
+        |random| {
+            let len = random.below(200) + 1;
+            random.octets(len)
+        },
+    );
 }
 
 #[test]
@@ -137,14 +147,19 @@ fn sessions_with_a_few_changed_octets_harm_nobody() {
 
 #[test]
 fn handshakes_with_a_few_changed_octets_harm_nobody() {
-    misbehave(6, 200, || Options::default().raw(), |random| {
-        let mut octets = Options::default().pipelined();
-        for _ in 0..=random.below(3) {
-            let position = random.below(octets.len());
-            octets[position] = random.octets(1)[0];
-        }
-        octets
-    });
+    misbehave(
+        6,
+        200,
+        || Options::default().raw(),
+        |random| {
+            let mut octets = Options::default().pipelined();
+            for _ in 0..=random.below(3) {
+                let position = random.below(octets.len());
+                octets[position] = random.octets(1)[0];
+            }
+            octets
+        },
+    );
 }
 
 #[test]
@@ -200,7 +215,7 @@ fn half_frames_followed_by_a_disconnect_leave_nothing_behind() {
 #[test]
 fn deeply_nested_tables_end_at_most_their_connection() {
     let mut witness = Client::open();
-    for depth in [31, 32, 33, 100, 5_000] {
+    for depth in [10, 100, 5_000] {
         let mut content = Vec::new();
         for _ in 0..depth {
             let mut outer = vec![1, b'k', b'F'];
@@ -215,8 +230,8 @@ fn deeply_nested_tables_end_at_most_their_connection() {
         client.send_bytes(&frame(1, 1, &payload));
         let answer = client.next(DEADLINE).map(|arrived| arrived.method);
         let expected = match &answer {
-            Some(Method::QueueDeclareOk(_)) => depth <= 32 || is_oracle(),
-            Some(Method::ConnectionClose(_)) => depth > 32,
+            Some(Method::QueueDeclareOk(_)) => depth == 10 || is_oracle(),
+            Some(Method::ConnectionClose(_)) => depth > 10,
             _ => is_oracle(),
         };
         assert!(expected, "depth {depth}: {answer:?}");
@@ -287,6 +302,83 @@ fn a_client_that_never_reads_its_deliveries_does_not_get_them_all() {
         reader.expect_deliver(1);
     }
     publisher.delete_queue(1, &queue);
+}
+
+#[test]
+fn a_consumer_that_wakes_up_gets_the_rest_in_order() {
+    const MESSAGES: usize = 1_500;
+    let mut client = Client::open();
+    let queue = unique("deep");
+    client.declare(1, queue::Declare { queue: s(&queue), ..queue::Declare::default() });
+    let mut sleeper = Client::open();
+    sleeper.consume_no_ack(1, &queue);
+    let body = |number: usize| format!("{number:0>32768}").into_bytes();
+    client.select_confirms(1);
+    for number in 0..MESSAGES {
+        client.send_content(1, publish_to("", &queue), &no_properties(), &body(number));
+    }
+    client.expect_confirms(1, 1..=1_500);
+    for number in 0..MESSAGES {
+        assert!(sleeper.expect_deliver(1).body == body(number), "message {number} is out of place");
+    }
+    assert_eq!(client.delete_queue(1, &queue), 0);
+}
+
+#[test]
+fn declarations_that_race_harm_nobody() {
+    let mut witness = Client::open();
+    let queues = [unique("q"), unique("q"), unique("q")];
+    let exchanges = [unique("x"), unique("x"), unique("x")];
+    let race = |seed: u64| {
+        let mut random = Random::new(seed);
+        let mut client = Client::open();
+        for _ in 0..150 {
+            let queue = s(&queues[random.below(3)]);
+            let exchange = s(&exchanges[random.below(3)]);
+            let other = s(&exchanges[random.below(3)]);
+            let kind = s("fanout");
+            let method: Method = match random.below(10) {
+                0 | 1 => queue::Declare { queue, auto_delete: random.below(2) == 0, ..Default::default() }.into(),
+                2 => queue::Delete { queue, ..Default::default() }.into(),
+                3 => exchange::Declare { exchange, kind, auto_delete: true, ..Default::default() }.into(),
+                4 => exchange::Delete { exchange, ..Default::default() }.into(),
+                5 => queue::Bind { queue, exchange, ..Default::default() }.into(),
+                6 => exchange::Bind { destination: other, source: exchange, ..Default::default() }.into(),
+                7 => queue::Unbind { queue, exchange, ..Default::default() }.into(),
+                8 => basic::Consume { queue, no_ack: true, ..Default::default() }.into(),
+                _ => queue::Purge { queue, ..Default::default() }.into(),
+            };
+            client.send(1, method);
+            client.publish(1, "", &queues[0], "x");
+            client.publish(1, "amq.fanout", "", "x");
+            // An answer of some kind, open-ok in the end; deliveries and cancels come in between.
+            loop {
+                let arrived = client.next_on(1, DEADLINE).expect("an answer");
+                match arrived.method {
+                    Method::BasicDeliver(_) | Method::BasicCancel(_) => {}
+                    Method::ChannelClose(close) => {
+                        assert!(matches!(close.reply_code.get(), 404 | 406), "{close:?}");
+                        client.send(1, channel::CloseOk);
+                        client.send(1, channel::Open::default());
+                    }
+                    _ => break,
+                }
+            }
+        }
+        client.close();
+    };
+    std::thread::scope(|scope| {
+        for seed in 0..6 {
+            scope.spawn(move || race(seed));
+        }
+    });
+    check_alive(&mut witness);
+    for queue in &queues {
+        witness.delete_queue(1, queue);
+    }
+    for exchange in &exchanges {
+        witness.delete_exchange(1, exchange);
+    }
 }
 
 #[test]

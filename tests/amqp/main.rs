@@ -6,13 +6,11 @@
 //! `LEVERET_TEST_BROKER=127.0.0.1:5672 cargo test --test amqp` runs the same tests against whatever listens there, usually
 //! RabbitMQ 3.10, the oracle that proves the tests themselves. Where the target is RabbitMQ 4's behaviour or one of our own
 //! choosing, the test asks `support::is_oracle()` and says so.
-#![allow(
+#![expect(
     unreachable_pub,
-    clippy::unwrap_used,
     clippy::disallowed_methods,
-    clippy::too_many_lines,
-    clippy::needless_pass_by_value,
-    reason = "a test binary: nothing is exported, a panic is a failed test, deadlines need a clock, scenarios are told whole"
+    clippy::wildcard_enum_match_arm,
+    reason = "a test binary: nothing is exported, deadlines need a clock, what was not expected is any method but one"
 )]
 
 mod support;
@@ -30,9 +28,11 @@ mod headers;
 mod heartbeats;
 mod hostile;
 mod length_limits;
+mod pipelining;
 mod prefetch;
 mod priorities;
 mod publish_return;
+mod queue_arguments;
 mod queues;
 mod routing;
 mod topics;

@@ -273,7 +273,8 @@ fn a_thousand_messages_pass_a_small_limit_in_order() {
     let mut publisher = Client::open();
     let mut client = Options::default().open();
     let queue = crate::support::unique("q");
-    publisher.declare(1, leveret_protocol::queue::Declare { queue: s(&queue), auto_delete: true, ..Default::default() });
+    publisher
+        .declare(1, leveret_protocol::queue::Declare { queue: s(&queue), auto_delete: true, ..Default::default() });
     client.qos(1, 3, false);
     client.consume(1, &queue);
     for number in 0..1_000 {

@@ -2,7 +2,7 @@
 
 use leveret_protocol::FieldTable;
 
-use crate::support::{Client, int, no_properties, table, with_expiration, with_priority};
+use crate::support::{Client, int, is_oracle, millis, no_properties, table, with_expiration, with_priority};
 
 fn levels(number: i32) -> FieldTable {
     table([("x-max-priority", int(number))])
@@ -96,7 +96,10 @@ fn messages_of_every_level_expire() {
         client.publish_with(1, "", &queue, &properties, "x");
     }
     publish_all(&mut client, &queue, &[Some(5), Some(1)]);
-    client.wait_ready(1, &queue, 2);
+    std::thread::sleep(millis(300));
+    if !is_oracle() {
+        client.expect_ready(1, &queue, 2); // In 3.10 the lower levels wait until their turn has come.
+    }
     assert_eq!(client.drain(1, &queue), ["5a", "1b"]);
 }
 

@@ -32,7 +32,10 @@ fn several_queues_may_share_a_binding_key() {
     client.publish(1, &exchange, "key", "x");
     for queue in &queues {
         let got = client.get(1, queue);
-        assert_eq!((got.text(), got.exchange.as_str(), got.routing_key.as_str()), ("x", Some(&exchange[..]), Some("key")));
+        assert_eq!(
+            (got.text(), got.exchange.as_str(), got.routing_key.as_str()),
+            ("x", Some(&exchange[..]), Some("key"))
+        );
     }
 }
 

@@ -68,11 +68,16 @@ fn commits_keep_the_order_of_publishes_and_may_be_large() {
     let (mut client, queue) = with_tx_channel();
     let mut octets = Vec::new();
     for number in 0..2_000 {
-        octets.extend(client.content_frames(2, publish_to("", &queue), &no_properties(), number.to_string().as_bytes()));
+        octets.extend(client.content_frames(
+            2,
+            publish_to("", &queue),
+            &no_properties(),
+            number.to_string().as_bytes(),
+        ));
     }
     client.send_bytes(&octets);
     client.commit(2);
-    assert_eq!(client.ready(1, &queue), 2_000);
+    client.expect_ready(1, &queue, 2_000);
     client.consume_no_ack(1, &queue);
     for number in 0..2_000 {
         assert_eq!(client.expect_deliver(1).text(), number.to_string());
@@ -144,7 +149,7 @@ fn a_requeue_happens_at_the_commit() {
     client.get(2, &queue);
     client.reject(2, 1, true);
     client.barrier(2);
-    assert_eq!(client.ready(1, &queue), 1);
+    client.expect_ready(1, &queue, 1);
     client.commit(2);
     assert_eq!(client.drain(1, &queue), ["a", "b"]);
 }
@@ -152,8 +157,7 @@ fn a_requeue_happens_at_the_commit() {
 #[test]
 fn a_nack_without_requeue_dead_letters_at_the_commit() {
     let (mut client, dead) = with_tx_channel();
-    let arguments =
-        table([("x-dead-letter-exchange", long("")), ("x-dead-letter-routing-key", long(&dead))]);
+    let arguments = table([("x-dead-letter-exchange", long("")), ("x-dead-letter-routing-key", long(&dead))]);
     let queue = client.temporary_queue_with(1, arguments);
     client.fill(1, &queue, &["a"]);
     client.get(2, &queue);
@@ -242,7 +246,7 @@ fn a_messages_time_to_live_begins_with_the_commit() {
     std::thread::sleep(millis(600));
     let begun = Instant::now();
     client.commit(2);
-    assert_eq!(client.ready(1, &queue), 1);
+    client.expect_ready(1, &queue, 1);
     client.wait_ready(1, &queue, 0);
     assert!(begun.elapsed() >= millis(350), "{:?}", begun.elapsed());
 }
@@ -271,9 +275,9 @@ fn publish_and_ack_are_committed_together() {
         client.ack(2, delivery.tag());
     }
     client.barrier(2);
-    assert_eq!(client.ready(1, &target), 0);
+    client.expect_ready(1, &target, 0);
     client.commit(2);
-    assert_eq!(client.ready(1, &target), 3);
+    client.expect_ready(1, &target, 3);
     client.close_channel(2);
-    assert_eq!(client.ready(1, &source), 0);
+    client.expect_ready(1, &source, 0);
 }

@@ -15,7 +15,8 @@ fn ttl(milliseconds: i32) -> FieldTable {
     table([("x-message-ttl", int(milliseconds))])
 }
 
-/// Waits until the queue is empty; how long that took must lie between the two numbers of milliseconds.
+/// Waits until the queue, which has messages, is empty; how long that took must lie between the two numbers of
+/// milliseconds.
 #[track_caller]
 fn expect_expiry(client: &mut Client, queue: &str, begun: Instant, least: u64, most: u64) {
     client.wait_ready(1, queue, 0);
@@ -29,7 +30,7 @@ fn messages_of_a_queue_with_a_time_to_live_expire_on_time() {
     let queue = client.temporary_queue_with(1, ttl(300));
     let begun = Instant::now();
     client.enqueue(1, &queue, &["a", "b", "c"]);
-    assert_eq!(client.ready(1, &queue), 3);
+    client.expect_ready(1, &queue, 3);
     expect_expiry(&mut client, &queue, begun, 290, 1_300);
     client.expect_empty(1, &queue);
 }
@@ -40,6 +41,7 @@ fn a_message_with_an_expiration_expires_on_time() {
     let queue = client.temporary_queue(1);
     let begun = Instant::now();
     client.publish_with(1, "", &queue, &with_expiration("300"), "x");
+    client.expect_ready(1, &queue, 1);
     expect_expiry(&mut client, &queue, begun, 290, 1_300);
 }
 
@@ -50,6 +52,8 @@ fn the_shorter_time_to_live_counts() {
     let begun = Instant::now();
     client.publish_with(1, "", &long, &with_expiration("300"), "x");
     client.publish_with(1, "", &short, &with_expiration("60000"), "x");
+    client.expect_ready(1, &long, 1);
+    client.expect_ready(1, &short, 1);
     expect_expiry(&mut client, &long, begun, 290, 1_300);
     expect_expiry(&mut client, &short, begun, 290, 1_300);
 }
@@ -167,11 +171,11 @@ fn a_queue_nobody_uses_expires() {
         client.expect_nothing_for(millis(50));
     }
     // A passive declare would be a use: ask by publishing.
-    let mut probe = || {
+    let probe = || {
         observer.send_content(1, mandatory("", &queue), &no_properties(), b"x");
         observer.next_on(1, millis(20)).is_some()
     };
-    wait_until("the queue is gone", || probe());
+    wait_until("the queue is gone", probe);
     let took = begun.elapsed();
     assert!(took >= millis(490) && took < millis(2_000), "{took:?}");
 }

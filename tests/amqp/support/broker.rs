@@ -4,6 +4,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use tokio::runtime::Runtime;
 
@@ -74,9 +75,15 @@ impl OwnBroker {
 
     /// Stops the broker in good order and starts it again on the same data.
     pub fn restart(self) -> Self {
+        self.restart_after(Duration::ZERO)
+    }
+
+    /// As [`restart`](Self::restart), the broker being down for as long, or longer if it is the oracle.
+    pub fn restart_after(self, pause: Duration) -> Self {
         match self {
             Self::Embedded { broker, data_dir } => {
                 shut_down(broker);
+                std::thread::sleep(pause);
                 let broker = start_embedded(leveret::DataDir::Path(data_dir.clone()));
                 Self::Embedded { broker, data_dir }
             }

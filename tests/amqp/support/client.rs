@@ -201,14 +201,6 @@ impl Client {
         if shown.is_empty() { String::from("nothing else came") } else { format!("also came: {}", shown.join("; ")) }
     }
 
-    /// A method that ends the connection or the channel, if one has come for it; it explains why nothing else did.
-    pub fn close_seen(&self, channel: u16) -> Option<&Arrived> {
-        self.arrived.iter().find(|arrived| {
-            matches!(arrived.method, Method::ConnectionClose(_))
-                || (arrived.channel == channel && matches!(arrived.method, Method::ChannelClose(_)))
-        })
-    }
-
     fn read_some(&mut self, deadline: Instant) -> Progress {
         if self.closed {
             return Progress::Closed;

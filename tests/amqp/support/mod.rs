@@ -12,12 +12,12 @@ mod values;
 use std::time::{Duration, Instant};
 
 pub use broker::{OwnBroker, TestBroker, is_oracle};
-pub use client::{Arrived, Client, Content, frame, header_frame, method_frame};
+pub use client::{Arrived, Client, frame, header_frame, method_frame};
 pub use expect::Received;
+pub use options::{Options, amqplain, plain};
 pub use steps::{
     close_channel_method, close_connection_method, consume, exclusive, mandatory, passive, passive_exchange, publish_to,
 };
-pub use options::{Options, amqplain, plain};
 pub use values::*;
 
 /// How long a test waits for what must happen.

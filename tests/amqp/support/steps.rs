@@ -8,7 +8,7 @@ use leveret_protocol::{
     confirm, connection, exchange, queue, tx,
 };
 
-use super::{Client, DEADLINE, Options, Received, no_properties, s, unique, wait_until};
+use super::{Client, DEADLINE, Options, Received, is_oracle, no_properties, s, unique, wait_until};
 
 /// A channel for looking around: errors on it do not disturb the test's own.
 const SCRATCH: u16 = 2000;
@@ -162,14 +162,7 @@ impl Client {
     }
 
     #[track_caller]
-    pub fn bind_with(
-        &mut self,
-        channel: u16,
-        queue: &str,
-        exchange: &str,
-        routing_key: &str,
-        arguments: FieldTable,
-    ) {
+    pub fn bind_with(&mut self, channel: u16, queue: &str, exchange: &str, routing_key: &str, arguments: FieldTable) {
         let bind = queue::Bind {
             queue: s(queue),
             exchange: s(exchange),
@@ -395,6 +388,16 @@ impl Client {
     #[track_caller]
     pub fn ready(&mut self, channel: u16, queue: &str) -> u32 {
         self.declare(channel, passive(queue)).message_count
+    }
+
+    /// The queue has as many ready messages, after publishes or settlements on the same channel.
+    #[track_caller]
+    pub fn expect_ready(&mut self, channel: u16, queue: &str, count: u32) {
+        if is_oracle() {
+            self.wait_ready(channel, queue, count); // 3.10 may count a moment late.
+        } else {
+            assert_eq!(self.ready(channel, queue), count, "ready messages in queue {queue}");
+        }
     }
 
     /// Waits until a queue has as many ready messages.

@@ -1,0 +1,336 @@
+//! The broker's promise, kept by the real binary: kill -9 at any moment loses nothing that was confirmed.
+//!
+//! Each round starts the broker on the directory that the last one left, looks into every queue, lets clients work, and
+//! kills the broker at a random moment. `ledger` says what must, may and must not be there; whatever is in doubt when the
+//! broker dies (a publish without confirm, an ack, a commit without commit-ok) may have happened or not, but not by halves.
+//!
+//! A kill shows what the process had handed to the operating system, not what the disk had: that a commit is synced is not
+//! shown here.
+//!
+//! `LEVERET_CRASH_SEED` repeats the random decisions of a run, although not the moment at which the machine carries them out;
+//! `LEVERET_CRASH_ROUNDS` sets the number of rounds. After a failure the directory stays: the broker's log, the store, and
+//! the store as it was before the last start.
+#![expect(
+    unreachable_pub,
+    clippy::disallowed_methods,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test binary: nothing is exported, deadlines need a clock, what was not expected is any method but one"
+)]
+
+mod broker;
+mod client;
+mod inspection;
+mod ledger;
+mod log;
+mod messages;
+mod orderly;
+mod random;
+mod topology;
+mod traffic;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use leveret_protocol::{Method, queue};
+use tempfile::TempDir;
+
+use crate::broker::{Broker, log_tail};
+use crate::client::{Client, Stop, s};
+use crate::inspection::{Inspection, check_temporaries, must};
+use crate::ledger::Ledger;
+use crate::log::Temporary;
+use crate::messages::Queue;
+use crate::random::Random;
+use crate::traffic::{Numbers, Traffic};
+
+/// Rounds without `LEVERET_CRASH_ROUNDS`.
+const ROUNDS: u32 = 20;
+
+/// When the broker is killed, in milliseconds after the clients have begun.
+const KILL_MS: (u64, u64) = (5, 400);
+
+/// The store's file in the data directory.
+const STORE_FILE: &str = "leveret.redb";
+
+/// A data directory with a log beside it; both stay when the test fails.
+struct Place {
+    dir: Option<TempDir>,
+    data: PathBuf,
+    log: PathBuf,
+}
+
+impl Place {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let (data, log) = (dir.path().join("data"), dir.path().join("broker.log"));
+        Self { dir: Some(dir), data, log }
+    }
+
+    fn start(&self) -> Broker {
+        let store = self.data.join(STORE_FILE);
+        if store.exists() {
+            let before = self.data.with_file_name("before.redb");
+            std::fs::copy(store, before).expect("the store can be copied");
+        }
+        Broker::start(&self.data, &self.log)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if std::thread::panicking()
+            && let Some(dir) = self.dir.take()
+        {
+            eprintln!("left as it was: {}", dir.keep().display());
+        }
+    }
+}
+
+/// A number from the environment.
+fn setting(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
+}
+
+/// Rounds on one data directory.
+struct Trial {
+    place: Place,
+    random: Random,
+    numbers: Numbers,
+    ledger: Ledger,
+    temporaries: Vec<Temporary>,
+}
+
+impl Trial {
+    fn fail(&self, what: &str) -> ! {
+        panic!("{what}\n{}", log_tail(&self.place.log));
+    }
+
+    fn step<T>(&self, step: &str, outcome: Result<T, Stop>) -> T {
+        must(step, outcome).unwrap_or_else(|fault| {
+            let verdict = self.ledger.verdict().unwrap_or_default();
+            self.fail(&format!("{fault}\n{verdict}"))
+        })
+    }
+
+    /// Makes the definitions. They are in no doubt from here on.
+    fn define(&self) {
+        let broker = self.place.start();
+        let mut client = self.step("connecting", Client::open(broker.addr, 4096));
+        self.step("opening a channel", client.open_channel(1));
+        self.step("declaring", topology::declare(&mut client, 1));
+        broker.kill();
+    }
+
+    /// Starts the broker and looks into every queue.
+    fn restart(&mut self) -> Broker {
+        if self.random.once_in(5) {
+            // It dies while it recovers.
+            let lifetime = Duration::from_millis(self.random.between(0, 80));
+            Broker::start_and_kill(&self.place.data, &self.place.log, lifetime);
+        }
+        let broker = self.place.start();
+        let inspection = Inspection::start(broker.addr, &mut self.ledger, broker.clean_start);
+        let mut inspection = self.step("inspection", inspection);
+        if let Some(verdict) = self.ledger.verdict() {
+            self.fail(&verdict);
+        }
+        let thinned = inspection.thin_out(&mut self.ledger, &mut self.random);
+        self.step("thinning out", thinned);
+        if self.random.once_in(8) {
+            // What commit-ok was said of a moment ago holds, too.
+            broker.kill();
+            return self.restart();
+        }
+        self.step("putting back", inspection.finish());
+        let temporaries = std::mem::take(&mut self.temporaries);
+        self.step("temporary definitions", check_temporaries(broker.addr, &temporaries));
+        broker
+    }
+
+    /// Clients work until `end` has ended the broker; it says whether the broker was told before.
+    fn work(&mut self, broker: Broker, end: impl FnOnce(Broker, &mut Random) -> bool) {
+        let traffic = Traffic::start(broker.addr, self.ledger.round(), &mut self.random, &self.numbers);
+        let told = end(broker, &mut self.random);
+        let mut log = traffic.finish();
+        if told {
+            // It closes one connection after the other: what one client had goes to the next.
+            log.deserted.extend(Queue::ALL);
+        }
+        self.temporaries = std::mem::take(&mut log.temporaries);
+        self.ledger.absorb(log);
+        if let Some(verdict) = self.ledger.verdict() {
+            self.fail(&verdict);
+        }
+    }
+}
+
+fn random_pause(random: &mut Random) {
+    std::thread::sleep(Duration::from_millis(random.between(KILL_MS.0, KILL_MS.1)));
+}
+
+#[test]
+fn nothing_confirmed_is_lost_when_the_broker_is_killed() {
+    let seed = setting("LEVERET_CRASH_SEED").unwrap_or_else(|| {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+        u64::from(now.subsec_nanos())
+    });
+    let rounds = setting("LEVERET_CRASH_ROUNDS").map_or(ROUNDS, |rounds| u32::try_from(rounds).expect("not that many"));
+    eprintln!("LEVERET_CRASH_SEED={seed} LEVERET_CRASH_ROUNDS={rounds}");
+    let started = Instant::now();
+    let mut trial = Trial {
+        place: Place::new(),
+        random: Random::new(seed),
+        numbers: Numbers::default(),
+        ledger: Ledger::default(),
+        temporaries: Vec::new(),
+    };
+    trial.define();
+    for round in 1..=rounds {
+        trial.ledger.begin_round(round);
+        let broker = trial.restart();
+        trial.work(broker, |broker, random| {
+            random_pause(random);
+            let told = random.once_in(6);
+            if told {
+                broker.terminate_and_kill(Duration::from_millis(random.between(0, 12)));
+            } else {
+                broker.kill();
+            }
+            told
+        });
+        eprintln!("round {round} at {:?}: {:?}", started.elapsed(), trial.ledger.totals);
+    }
+
+    // The last one stops in good order, under load.
+    trial.ledger.begin_round(rounds + 1);
+    let broker = trial.restart();
+    trial.work(broker, |broker, random| {
+        random_pause(random);
+        broker.terminate();
+        true
+    });
+    let broker = trial.place.start();
+    assert!(broker.clean_start, "the stop was orderly\n{}", log_tail(&trial.place.log));
+    let inspection = Inspection::start(broker.addr, &mut trial.ledger, true);
+    let inspection = trial.step("inspection", inspection);
+    if let Some(verdict) = trial.ledger.verdict() {
+        trial.fail(&verdict);
+    }
+    // Closed, so that everything is back in its queue before it is purged.
+    let closed = must("closing", inspection.close());
+    closed.unwrap_or_else(|fault| trial.fail(&fault));
+    trial.stop_in_good_order(broker);
+    eprintln!("finished at {:?}: {:?}", started.elapsed(), trial.ledger.totals);
+    trial.check_totals(rounds);
+}
+
+impl Trial {
+    /// With everything known: an orderly stop changes nothing, and the flags tell what was delivered.
+    fn stop_in_good_order(&self, broker: Broker) {
+        let scene = self.step("preparing", orderly::prepare(broker.addr));
+        let mut expected = scene.expected.clone();
+        broker.send_sigterm();
+        let (getter, consumer) = scene.end();
+        for told in [getter, consumer] {
+            assert!(matches!(told, Err(Stop::ShutDown)), "a client is told {told:?} instead of a shutdown");
+        }
+        broker.wait_for_end();
+        // First none are touched, then a few, then all.
+        for take in [0, 20, usize::MAX] {
+            let broker = self.place.start();
+            assert!(broker.clean_start, "the stop was orderly\n{}", log_tail(&self.place.log));
+            let checked = orderly::check(broker.addr, &mut expected, take);
+            self.step(&format!("after an orderly stop, taking {take}"), checked);
+            broker.terminate();
+        }
+    }
+
+    /// A run in which nothing happened shows nothing.
+    fn check_totals(&self, rounds: u32) {
+        let totals = self.ledger.totals;
+        let rounds = usize::try_from(rounds).expect("32 bits");
+        let enough = totals.confirmed >= 20 * rounds
+            && totals.deliveries >= 20 * rounds
+            && totals.found >= 20 * rounds
+            && totals.transactions >= rounds
+            && totals.moved >= rounds
+            && totals.in_doubt >= rounds
+            && totals.groups_in_doubt > 0;
+        assert!(enough, "too little happened: {totals:?}");
+    }
+}
+
+#[test]
+fn a_broker_killed_while_it_makes_its_store_starts_the_next_time() {
+    let mut random = Random::new(1);
+    for _ in 0..10 {
+        let place = Place::new();
+        for _ in 0..random.between(1, 3) {
+            let lifetime = Duration::from_millis(random.between(0, 40));
+            Broker::start_and_kill(&place.data, &place.log, lifetime);
+        }
+        let broker = place.start();
+        let mut client = must("connecting", Client::open(broker.addr, 4096)).expect("the broker serves");
+        must("opening", client.open_channel(1)).expect("the broker serves");
+        must("declaring", topology::declare(&mut client, 1)).expect("the broker serves");
+        broker.kill();
+        let broker = place.start();
+        let mut client = must("connecting", Client::open(broker.addr, 4096)).expect("the broker serves");
+        must("opening", client.open_channel(1)).expect("the broker serves");
+        must("verifying", topology::verify(&mut client, 1)).expect("everything is there");
+        broker.terminate();
+    }
+}
+
+#[test]
+fn a_second_broker_on_the_same_data_directory_refuses_and_the_first_goes_on() {
+    let place = Place::new();
+    let mut first = place.start();
+    let mut client = must("connecting", Client::open(first.addr, 4096)).expect("the broker serves");
+    must("opening", client.open_channel(1)).expect("the broker serves");
+
+    let second_log = place.data.with_file_name("second.log");
+    let (status, output) = Broker::start_in_vain(&place.data, &second_log);
+    assert!(!status.success(), "the second broker ends with {status}:\n{output}");
+    let data_dir = place.data.to_str().expect("a path in UTF-8");
+    let complaint = output.lines().find(|line| line.starts_with("leveret: "));
+    assert!(complaint.is_some_and(|line| line.contains(data_dir)), "no complaint about {data_dir} in:\n{output}");
+    assert!(!output.contains("panicked"), "{output}");
+
+    assert!(first.is_running());
+    client.send(1, queue::Declare { queue: s("q"), durable: true, ..queue::Declare::default() });
+    must("declaring", client.expect("queue.declare-ok")).expect("the first broker goes on");
+    drop(client);
+    first.terminate();
+    assert!(Path::new(&place.data).join(STORE_FILE).exists());
+    // Nothing was damaged.
+    let broker = place.start();
+    assert!(broker.clean_start);
+    let mut client = must("connecting", Client::open(broker.addr, 4096)).expect("the broker serves");
+    must("opening", client.open_channel(1)).expect("the broker serves");
+    client.send(1, queue::Declare { queue: s("q"), passive: true, ..queue::Declare::default() });
+    must("looking", client.expect("queue.declare-ok")).expect("the queue is there");
+    broker.terminate();
+}
+
+#[test]
+fn sigterm_tells_clients_and_ends_with_success() {
+    let place = Place::new();
+    let broker = place.start();
+    let mut clients: Vec<Client> = Vec::new();
+    for channels in 0..3 {
+        let mut client = must("connecting", Client::open(broker.addr, 4096)).expect("the broker serves");
+        for channel in 1..=channels {
+            must("opening", client.open_channel(channel)).expect("the broker serves");
+        }
+        clients.push(client);
+    }
+    broker.send_sigterm();
+    for client in &mut clients {
+        let told: Result<Method, Stop> = client.call();
+        // Only connection.close 320 with RabbitMQ's text is a shutdown to the client.
+        assert!(matches!(told, Err(Stop::ShutDown)), "a client is told {told:?}");
+    }
+    broker.wait_for_end();
+}

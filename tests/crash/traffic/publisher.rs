@@ -1,0 +1,112 @@
+//! Publishing with confirms: bursts over two channels of one connection, to every kind of exchange.
+
+use leveret_protocol::{Method, basic, confirm};
+
+use super::Context;
+use crate::client::{Arrived, Client, Outcome, problem};
+use crate::log::{Log, Published};
+use crate::messages::{MessageId, Queue, Route, Sent};
+use crate::random::Random;
+
+/// Messages of one connection in one round; after them it only waits for the end. A fast machine shall not fill the disk.
+const MESSAGES_MAX: usize = 4000;
+
+/// Messages written at once.
+const BURST_MAX: usize = 24;
+
+/// Messages without a confirm before the next burst.
+const UNCONFIRMED_MAX: usize = 150;
+
+/// What a confirm channel sent.
+pub struct Stream {
+    channel: u16,
+    stream: u32,
+    /// Where the publish with this confirm number (less one) stands in the log; `None` once it is confirmed.
+    waiting: Vec<Option<usize>>,
+    /// How many of them wait.
+    pub unconfirmed: usize,
+}
+
+impl Stream {
+    /// A new channel in confirm mode.
+    pub fn open(client: &mut Client, channel: u16, stream: u32) -> Outcome<Self> {
+        client.open_channel(channel)?;
+        client.send(channel, confirm::Select { no_wait: false });
+        client.expect("confirm.select-ok")?;
+        Ok(Self { channel, stream, waiting: Vec::new(), unconfirmed: 0 })
+    }
+
+    /// Appends a message to what will be sent.
+    pub fn publish(&mut self, client: &mut Client, route: Route, random: &mut Random, log: &mut Log) {
+        let number = u32::try_from(self.waiting.len()).expect("few");
+        let sent = Sent::new(MessageId { stream: self.stream, number }, route, random);
+        self.waiting.push(Some(log.published.len()));
+        self.unconfirmed += 1;
+        log.published.push(Published { sent, confirmed: false });
+        client.publish(self.channel, sent.publish(), &sent.properties(), &sent.body());
+    }
+
+    /// A confirm came. Each message is confirmed once.
+    pub fn on_ack(&mut self, ack: &basic::Ack, log: &mut Log) -> Outcome<()> {
+        let tag = usize::try_from(ack.delivery_tag.get()).expect("64 bits");
+        if !matches!(tag.checked_sub(1).and_then(|last| self.waiting.get(last)), Some(Some(_))) {
+            return problem(format!("{ack:?}, which is not waited for"));
+        }
+        let first = if ack.multiple { 0 } else { tag - 1 };
+        for slot in &mut self.waiting[first..tag] {
+            if let Some(at) = slot.take() {
+                log.published[at].confirmed = true;
+                self.unconfirmed -= 1;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn random_route(random: &mut Random) -> Route {
+    match random.between(0, 26) {
+        0..=3 => Route::To(Queue::First),
+        4..=7 => Route::To(Queue::Second),
+        8..=11 => Route::Fan,
+        12..=13 => Route::Even,
+        14..=15 => Route::Odd,
+        16..=19 => Route::To(Queue::Work),
+        20..=21 => Route::To(Queue::Bounded),
+        22 => Route::To(Queue::Brief),
+        23..=24 => Route::To(Queue::TxIn),
+        _ => Route::To(Queue::Ranked),
+    }
+}
+
+pub fn run(context: &mut Context) -> Outcome<()> {
+    let mut client = context.connect()?;
+    let mut streams = [
+        Stream::open(&mut client, 1, context.numbers.stream())?,
+        Stream::open(&mut client, 2, context.numbers.stream())?,
+    ];
+    context.begin();
+    let mut published = 0;
+    loop {
+        if published < MESSAGES_MAX {
+            for _ in 0..context.random.count(1, BURST_MAX) {
+                let route = random_route(&mut context.random);
+                let at = context.random.count(0, 1);
+                streams[at].publish(&mut client, route, &mut context.random, &mut context.log);
+                published += 1;
+            }
+            client.flush()?;
+        }
+        let allowed = if published < MESSAGES_MAX { context.random.count(0, UNCONFIRMED_MAX) } else { 0 };
+        loop {
+            let unconfirmed: usize = streams.iter().map(|stream| stream.unconfirmed).sum();
+            if unconfirmed <= allowed && published < MESSAGES_MAX {
+                break;
+            }
+            let Arrived { channel, method, .. } = client.next()?;
+            match (method, streams.iter_mut().find(|stream| stream.channel == channel)) {
+                (Method::BasicAck(ack), Some(stream)) => stream.on_ack(&ack, &mut context.log)?,
+                (other, _) => return problem(format!("unexpected on channel {channel}: {other:?}")),
+            }
+        }
+    }
+}
