@@ -31,6 +31,8 @@ const CACHE_BYTES: usize = 16 * 1024 * 1024;
 const READ_RETRY: Duration = Duration::from_secs(1);
 /// The database's file in the data directory.
 const FILE_NAME: &str = "leveret.redb";
+/// The same while it is being made.
+const NEW_FILE_NAME: &str = "leveret.redb.new";
 
 /// What the store's users and its threads share.
 pub(super) struct Shared {
@@ -107,6 +109,7 @@ impl DiskStore {
     ) -> Result<(Self, Recovered), StoreError> {
         std::fs::create_dir_all(data_dir)
             .map_err(|cause| StoreError::new(format!("cannot create {}: {cause}", data_dir.display())))?;
+        create_file(data_dir, node)?;
         let database =
             Database::builder().set_cache_size(CACHE_BYTES).create(data_dir.join(FILE_NAME)).map_err(|cause| {
                 if matches!(cause, redb::DatabaseError::DatabaseAlreadyOpen) {
@@ -207,6 +210,26 @@ impl Store for DiskStore {
             }
         }
     }
+}
+
+/// Makes a new store under another name and moves it to its place when it is whole, so that a crash meanwhile leaves
+/// nothing behind that cannot be opened.
+fn create_file(data_dir: &Path, node: u64) -> Result<(), StoreError> {
+    let (path, new) = (data_dir.join(FILE_NAME), data_dir.join(NEW_FILE_NAME));
+    if path.exists() {
+        return Ok(());
+    }
+    let error = |cause: &dyn fmt::Display| StoreError::new(format!("cannot create {}: {cause}", new.display()));
+    match std::fs::remove_file(&new) {
+        Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => return Err(error(&cause)),
+        Ok(()) | Err(_) => {}
+    }
+    let database = Database::builder().set_cache_size(CACHE_BYTES).create(&new).map_err(|cause| error(&cause))?;
+    prepare(&database, node).map_err(|cause| error(&cause))??;
+    drop(database);
+    std::fs::rename(&new, &path).map_err(|cause| error(&cause))?;
+    // The name has to be durable before anything is confirmed.
+    std::fs::File::open(data_dir).and_then(|dir| dir.sync_all()).map_err(|cause| error(&cause))
 }
 
 /// Checks the format, or makes the tables of a new store.

@@ -203,9 +203,12 @@ impl Ledger {
         if let Some((from, to)) = self.unknown
             && seq <= to
             && last_seq >= from
-            && let Some((first, batch)) = find(seq, last_seq)?
+            && let Some((first, mut batch)) = find(seq, last_seq)?
             && !rows.remove.contains_key(&first)
         {
+            if let Some(below) = self.state.head_seq.checked_sub(first + 1) {
+                batch.marks.settle(0, below.min(batch.marks.span() - 1));
+            }
             self.batches.entry(first).or_insert(batch);
             return Ok(Some(first));
         }
@@ -217,7 +220,13 @@ impl Ledger {
         let mut runs: Vec<BatchRun> = Vec::new();
         let mut octets = 0;
         let appended = std::mem::take(&mut self.appended);
+        let mut end_seq = None;
         for item in &appended {
+            // A number that is missing may still come, with a commit to follow: batches must not overlap then.
+            if end_seq.replace(item.first_seq + item.marks.span()) != Some(item.first_seq) {
+                self.add_batch(std::mem::take(&mut runs), rows);
+                octets = 0;
+            }
             self.state.next_seq = self.state.next_seq.max(item.first_seq + item.marks.span());
             let mut next = item.marks.next_live(0);
             while let Some(position) = next {
@@ -251,12 +260,27 @@ impl Ledger {
 
     fn add_batch(&mut self, runs: Vec<BatchRun>, rows: &mut Rows) {
         let Some(first) = runs.first().map(|run| run.first_seq) else { return };
+        if first < self.state.head_seq {
+            self.lower_head(first);
+        }
         let shape = BatchShape {
             span: runs.last().map_or(0, |run| run.first_seq + u64::from(run.count)) - first,
             runs: runs.iter().map(|run| (run.first_seq - first, u64::from(run.count))).collect(),
         };
         self.batches.insert(first, Batch::on_disk(&shape, None));
         rows.insert.push(runs);
+    }
+
+    /// An append came later than ones after it that are settled already: the head has said too much. What it said of other
+    /// batches has to be written down for each.
+    fn lower_head(&mut self, head_seq: u64) {
+        self.state.head_seq = head_seq;
+        for (first, batch) in &mut self.batches {
+            if batch.marks.prefix() > 0 && !batch.dirty {
+                batch.dirty = true;
+                self.touched.push(*first);
+            }
+        }
     }
 
     /// Moves the lower bound of what is live, if it is known.
@@ -384,6 +408,35 @@ mod tests {
         ledger.append(0, arena(5), 0, 5);
         assert_eq!(written(&close(&mut ledger)), [(0, 3)]);
         assert_eq!(ledger.state.count, 3);
+    }
+
+    #[test]
+    fn a_batch_leaves_room_for_an_append_that_comes_late() {
+        let mut ledger = Ledger::default();
+        ledger.append(0, arena(5), 0, 5);
+        ledger.append(10, arena(5), 0, 5);
+        assert_eq!(close(&mut ledger).insert.len(), 2);
+        ledger.append(5, arena(5), 0, 5);
+        close(&mut ledger);
+        ledger.settle(settled(10, 14));
+        assert_eq!(close(&mut ledger).remove.into_keys().collect::<Vec<_>>(), [10]);
+    }
+
+    #[test]
+    fn an_append_that_comes_late_is_not_taken_for_settled() {
+        let mut ledger = Ledger::default();
+        ledger.append(5, arena(5), 0, 5);
+        ledger.append(10, arena(10), 0, 10);
+        close(&mut ledger);
+        ledger.settle(settled(5, 9));
+        ledger.settle(settled(10, 12));
+        close(&mut ledger);
+        assert_eq!(ledger.state.head_seq, 13);
+        ledger.append(0, arena(5), 0, 5);
+        let rows = close(&mut ledger);
+        assert_eq!((written(&rows), ledger.state.head_seq, ledger.state.count), (vec![(0, 5)], 0, 12));
+        assert_eq!(rows.mark.iter().map(|(first, _)| *first).collect::<Vec<_>>(), [5]);
+        assert_eq!(rows.mark[0].1, [0xff, 0]);
     }
 
     #[test]

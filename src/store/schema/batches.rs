@@ -8,7 +8,7 @@
 //!
 //! The checksum covers everything after it. `span` is the distance from the first sequence number to one past the last. A
 //! run holds records (see `engine::message`) of consecutive sequence numbers, the first being key + `offset`; numbers in
-//! no run were settled before the batch was written. A batch is cut at [`BATCH_BYTES`], a little under a power of two,
+//! no run were settled before the batch was written, so batches of a lane never overlap. A batch is cut at [`BATCH_BYTES`], a little under a power of two,
 //! because redb keeps a large value in a power-of-two run of pages; a larger message stands alone.
 //!
 //! Table `settled`: which messages of a batch have gone since, one bit each from the batch's first sequence number on.
