@@ -244,7 +244,9 @@ impl Ledger {
                 let seq = item.first_seq + position;
                 match runs.last_mut() {
                     Some(run)
-                        if run.first_seq + u64::from(run.count) == seq && Arc::ptr_eq(&run.arena, &item.arena) =>
+                        if run.first_seq + u64::from(run.count) == seq
+                            && run.index + run.count == index
+                            && Arc::ptr_eq(&run.arena, &item.arena) =>
                     {
                         run.count += 1;
                     }
@@ -420,6 +422,16 @@ mod tests {
         close(&mut ledger);
         ledger.settle(settled(10, 14));
         assert_eq!(close(&mut ledger).remove.into_keys().collect::<Vec<_>>(), [10]);
+    }
+
+    #[test]
+    fn messages_of_an_arena_that_go_to_different_lanes_are_not_taken_for_neighbours() {
+        let (mut ledger, arena) = (Ledger::default(), arena(4));
+        ledger.append(0, arena.clone(), 0, 1);
+        ledger.append(1, arena.clone(), 3, 1);
+        let rows = close(&mut ledger);
+        let indexes: Vec<_> = rows.insert.iter().flatten().map(|run| (run.index, run.count)).collect();
+        assert_eq!(indexes, [(0, 1), (3, 1)]);
     }
 
     #[test]
