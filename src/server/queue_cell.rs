@@ -15,6 +15,7 @@ use super::work::Work;
 use crate::engine::message::Timestamp;
 use crate::engine::queue::{ConsumerId, ConsumerSpec, Queue, QueueEffect, QueueId, QueueSettings};
 use crate::engine::vhost::QueueRecord;
+use crate::error::AmqpError;
 use crate::panics::StopOnPanic;
 use crate::store::Waiter;
 
@@ -126,17 +127,26 @@ impl QueueCell {
         look(&self.state.lock().queue)
     }
 
-    /// Adds a consumer unless the queue refuses it. Its deliveries start with [`QueueCell::resume`].
-    pub(super) fn add_consumer(&self, now: Timestamp, spec: ConsumerSpec, outbox: &Arc<Outbox>) -> Option<ConsumerId> {
+    /// Adds a consumer unless the queue is gone or refuses it. Its deliveries start with [`QueueCell::resume`].
+    pub(super) fn add_consumer(
+        &self,
+        now: Timestamp,
+        spec: ConsumerSpec,
+        outbox: &Arc<Outbox>,
+    ) -> Result<ConsumerId, AmqpError> {
         let mut state = self.state.lock();
-        if state.queue.is_deleted() || state.queue.refuses_consumer(spec.exclusive) {
-            return None;
+        let (queue, vhost) = (self.name.clone(), self.vhost.name.clone());
+        if state.queue.is_deleted() {
+            return Err(AmqpError::QueueNotFound { queue, vhost });
+        }
+        if state.queue.refuses_consumer(spec.exclusive) {
+            return Err(AmqpError::QueueInExclusiveUse { queue, vhost });
         }
         let outlet =
             Outlet { outbox: outbox.clone(), channel: spec.channel, tag: spec.tag.clone(), no_ack: spec.no_ack };
         let id = state.queue.add_consumer(now, spec);
         state.outlets.insert(id, outlet);
-        Some(id)
+        Ok(id)
     }
 
     /// Lets consumers go on whose connection or channel may take messages again.

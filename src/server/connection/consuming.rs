@@ -63,8 +63,7 @@ impl Session {
             channel_limit: channel.limit.clone(),
             window: self.outbox.window.clone(),
         };
-        let consumer =
-            cell.add_consumer(self.now, spec, &self.outbox).ok_or(AmqpError::QueueInExclusiveUse { queue, vhost })?;
+        let consumer = cell.add_consumer(self.now, spec, &self.outbox)?;
         self.channels[index].consumers.insert(tag.clone(), ChannelConsumer { queue: cell.id, id: consumer });
         if !consume.no_wait {
             self.send(id, basic::ConsumeOk { consumer_tag: tag });
