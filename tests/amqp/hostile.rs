@@ -24,6 +24,11 @@ fn check_alive(witness: &mut Client) {
     }
 }
 
+/// What to add to all seeds, for those who look for more cases: `LEVERET_TEST_SEED=1000 cargo test --test amqp hostile`.
+fn exploration() -> u64 {
+    std::env::var("LEVERET_TEST_SEED").map_or(0, |seed| seed.parse().expect("LEVERET_TEST_SEED is a number"))
+}
+
 /// Does something bad on many fresh connections.
 #[track_caller]
 fn misbehave(
@@ -33,7 +38,7 @@ fn misbehave(
     mut octets: impl FnMut(&mut Random) -> Vec<u8>,
 ) {
     let mut witness = Client::open();
-    let mut random = Random::new(seed);
+    let mut random = Random::new(seed + exploration());
     let mut batch = Vec::new();
     for _ in 0..cases {
         let mut client = begin();

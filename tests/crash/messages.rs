@@ -190,6 +190,12 @@ pub struct Sent {
 }
 
 impl Sent {
+    /// A large persistent message.
+    pub fn large(id: MessageId, route: Route, random: &mut Random) -> Self {
+        let len = u32::try_from(random.between(BODY_MAX_BYTES / 2, BODY_MAX_BYTES)).expect("small");
+        Self { id, route, persistent: true, priority: 0, len }
+    }
+
     /// A message of a random size: most are small, a few need several frames.
     pub fn new(id: MessageId, route: Route, random: &mut Random) -> Self {
         let len = match random.between(0, 19) {

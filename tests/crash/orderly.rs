@@ -16,7 +16,12 @@ pub type Expected = BTreeMap<Queue, Vec<(String, bool)>>;
 const MESSAGES: usize = 60;
 
 /// The queues of this part, none of which drains itself.
-const QUEUES: [Queue; 5] = [Queue::First, Queue::FanA, Queue::Work, Queue::Ranked, Queue::TxIn];
+const QUEUES: [Queue; 6] = [Queue::First, Queue::FanA, Queue::Work, Queue::Ranked, Queue::TxIn, Queue::TxLeft];
+
+/// All messages of this queue are delivered before the stop, and behind them this many transient ones: they take numbers
+/// that nobody remembers after it.
+const EXHAUSTED: Queue = Queue::TxLeft;
+const TRANSIENT: usize = 5;
 
 /// Clients that are still connected when the broker is told to stop.
 pub struct Scene {
@@ -41,6 +46,7 @@ pub fn prepare(addr: SocketAddr) -> Outcome<Scene> {
         let left = expected.get_mut(&name).expect("filled");
         get_some(&mut getter, name, left)?;
     }
+    exhaust(&mut getter, expected.get_mut(&EXHAUSTED).expect("filled"))?;
     consume_some(&mut consumer, Queue::FanA, expected.get_mut(&Queue::FanA).expect("filled"))?;
     // Answered after everything before it on this channel, so the acks have been carried out.
     for client in [&mut getter, &mut consumer] {
@@ -49,41 +55,90 @@ pub fn prepare(addr: SocketAddr) -> Outcome<Scene> {
     Ok(Scene { getter, consumer, expected })
 }
 
+/// A channel in confirm mode.
+struct Confirmed<'a> {
+    client: &'a mut Client,
+    published: u64,
+}
+
+impl<'a> Confirmed<'a> {
+    fn open(client: &'a mut Client) -> Outcome<Self> {
+        client.open_channel(2)?;
+        client.send(2, confirm::Select { no_wait: false });
+        client.expect("confirm.select-ok")?;
+        Ok(Self { client, published: 0 })
+    }
+
+    fn publish(&mut self, name: Queue, priority: Option<u8>, persistent: bool, body: &str) {
+        let delivery_mode = Some(if persistent { 2 } else { 1 });
+        let properties = BasicProperties { delivery_mode, priority, ..BasicProperties::default() };
+        let publish = basic::Publish { routing_key: s(name.name()), ..basic::Publish::default() };
+        self.client.publish(2, publish, &properties, body.as_bytes());
+        self.published += 1;
+    }
+
+    fn wait(self) -> Outcome<()> {
+        let mut confirmed = 0;
+        while confirmed < self.published {
+            match self.client.call()? {
+                Method::BasicAck(ack) if ack.multiple => confirmed = ack.delivery_tag.get(),
+                Method::BasicAck(_) => confirmed += 1,
+                other => return problem(format!("unexpected: {other:?}")),
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Publishes with confirms. In [`Queue::Ranked`] the priorities alternate.
 fn fill(client: &mut Client) -> Outcome<Expected> {
-    client.open_channel(2)?;
-    client.send(2, confirm::Select { no_wait: false });
-    client.expect("confirm.select-ok")?;
+    let mut channel = Confirmed::open(client)?;
     let mut expected = Expected::new();
-    let mut published = 0;
     for name in QUEUES {
         let left = expected.entry(name).or_default();
+        let mut behind = Vec::new();
         for number in 0..MESSAGES {
             let body = format!("{}-{number}", name.name());
-            let priority = (name == Queue::Ranked).then_some(u8::from(number % 3 == 0));
-            let properties = BasicProperties { delivery_mode: Some(2), priority, ..BasicProperties::default() };
-            let publish = basic::Publish { routing_key: s(name.name()), ..basic::Publish::default() };
-            client.publish(2, publish, &properties, body.as_bytes());
-            published += 1;
+            let high = name == Queue::Ranked && number % 3 == 0;
+            channel.publish(name, (name == Queue::Ranked).then_some(u8::from(high)), true, &body);
+            // The higher priority comes first, each in its order.
+            if name == Queue::Ranked && !high { behind.push((body, false)) } else { left.push((body, false)) }
+        }
+        left.append(&mut behind);
+    }
+    for number in 0..TRANSIENT {
+        channel.publish(EXHAUSTED, None, false, &format!("transient-{number}"));
+    }
+    channel.wait()?;
+    Ok(expected)
+}
+
+/// Publishes a few more messages, which nobody gets.
+pub fn add(addr: SocketAddr, expected: &mut Expected) -> Outcome<()> {
+    let mut client = Client::open(addr, 4096)?;
+    let mut channel = Confirmed::open(&mut client)?;
+    for name in QUEUES {
+        let left = expected.entry(name).or_default();
+        for number in 0..3 {
+            let body = format!("{}-{}-{number}", name.name(), left.len());
+            channel.publish(name, None, true, &body);
             left.push((body, false));
         }
-        if name == Queue::Ranked {
-            // The higher priority comes first, each in its order.
-            left.sort_by_key(|(body, _)| {
-                let number: usize = body.rsplit('-').next().and_then(|number| number.parse().ok()).expect("a number");
-                number % 3 != 0
-            });
-        }
     }
-    let mut confirmed = 0;
-    while confirmed < published {
-        match client.call()? {
-            Method::BasicAck(ack) if ack.multiple => confirmed = ack.delivery_tag.get(),
-            Method::BasicAck(_) => confirmed += 1,
-            other => return problem(format!("unexpected: {other:?}")),
-        }
+    channel.wait()?;
+    client.close()
+}
+
+/// Gets everything and keeps it.
+fn exhaust(client: &mut Client, left: &mut [(String, bool)]) -> Outcome<()> {
+    for at in 0..left.len() + TRANSIENT {
+        client.send(1, basic::Get { queue: s(EXHAUSTED.name()), no_ack: false });
+        let Arrived { method: Method::BasicGetOk(_), .. } = client.next()? else {
+            return problem(format!("no message {at} in {}", EXHAUSTED.name()));
+        };
     }
-    Ok(expected)
+    left.iter_mut().for_each(|(_, delivered)| *delivered = true);
+    Ok(())
 }
 
 /// Gets 30 messages, acks 10 of them here and there, sends 10 back, keeps 10.

@@ -27,6 +27,9 @@ impl Style {
         Self { queue, prefetch, leaves: false, auto_ack: false, acks_max: usize::MAX }
     }
 
+    /// Consumers of a deep queue: one of them is slow to ack.
+    pub const DEEP: [Self; 2] = [Self::new(Queue::First, 30), Self { leaves: true, ..Self::new(Queue::First, 300) }];
+
     /// The consumers of a round. The queues that are not here are looked at between the rounds only.
     pub const ALL: [Self; 9] = [
         Self::new(Queue::First, 40),

@@ -24,6 +24,9 @@ pub use definitions::publish as publish_temporary;
 /// Connections that publish with confirms, each on two channels.
 const PUBLISHERS: usize = 3;
 
+/// Connections that publish large messages.
+const LARGE_PUBLISHERS: usize = 2;
+
 /// The frame sizes that clients choose from.
 const FRAME_SIZES: [u32; 3] = [4096, 16_384, 131_072];
 
@@ -91,15 +94,54 @@ pub struct Traffic {
     clients: Vec<JoinHandle<Log>>,
 }
 
+/// What the clients of a round do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Plan {
+    /// A little of everything.
+    Everything,
+    /// Large messages through one queue, deeper than what is kept in memory.
+    Deep,
+}
+
+type Work = Box<dyn FnOnce(&mut Context) -> Outcome<()> + Send>;
+
+impl Plan {
+    fn clients(self) -> Vec<(String, Work)> {
+        let mut clients: Vec<(String, Work)> = Vec::new();
+        let consumer = |style: Style| {
+            let work: Work = Box::new(move |context| consumer::run(context, style));
+            (format!("consumer of {}", style.queue.name()), work)
+        };
+        match self {
+            Self::Everything => {
+                clients.extend(Style::ALL.map(consumer));
+                for number in 0..PUBLISHERS {
+                    clients.push((format!("publisher {number}"), Box::new(publisher::run)));
+                }
+                clients.push(("relay".to_owned(), Box::new(relay::run)));
+                clients.push(("transactions by get".to_owned(), Box::new(transactions::run_by_get)));
+                clients.push(("transactions by consume".to_owned(), Box::new(transactions::run_by_consume)));
+                clients.push(("definitions".to_owned(), Box::new(definitions::run)));
+            }
+            Self::Deep => {
+                clients.extend(Style::DEEP.map(consumer));
+                for number in 0..LARGE_PUBLISHERS {
+                    let work: Work = Box::new(|context| publisher::run_large(context, Queue::First));
+                    clients.push((format!("publisher {number} of large messages"), work));
+                }
+            }
+        }
+        clients
+    }
+}
+
 impl Traffic {
     /// Starts every client, and waits until they are at work.
-    pub fn start(addr: SocketAddr, round: u32, random: &mut Random, numbers: &Numbers) -> Self {
-        let mut traffic = Self { clients: Vec::new() };
+    pub fn start(plan: Plan, addr: SocketAddr, round: u32, random: &mut Random, numbers: &Numbers) -> Self {
         let (sender, all_at_work) = mpsc::channel();
-        let mut start = |name: String, work: Box<dyn FnOnce(&mut Context) -> Outcome<()> + Send>| {
-            let log = Log::default();
+        let start = |(name, work): (String, Work)| {
             let (random, numbers, begins) = (random.fork(), numbers.clone(), Some(sender.clone()));
-            let mut context = Context { addr, round, random, numbers, log, begins };
+            let mut context = Context { addr, round, random, numbers, log: Log::default(), begins };
             let body = move || {
                 if let Err(Stop::Problem(text)) = work(&mut context) {
                     let name = std::thread::current().name().unwrap_or_default().to_owned();
@@ -107,26 +149,13 @@ impl Traffic {
                 }
                 context.log
             };
-            let thread = std::thread::Builder::new().name(name).spawn(body).expect("a thread can be started");
-            traffic.clients.push(thread);
+            std::thread::Builder::new().name(name).spawn(body).expect("a thread can be started")
         };
-        for number in 0..PUBLISHERS {
-            start(format!("publisher {number}"), Box::new(publisher::run));
-        }
-        for style in Style::ALL {
-            start(
-                format!("consumer of {}", style.queue.name()),
-                Box::new(move |context| consumer::run(context, style)),
-            );
-        }
-        start("relay".to_owned(), Box::new(relay::run));
-        start("transactions by get".to_owned(), Box::new(transactions::run_by_get));
-        start("transactions by consume".to_owned(), Box::new(transactions::run_by_consume));
-        start("definitions".to_owned(), Box::new(definitions::run));
+        let clients = plan.clients().into_iter().map(start).collect();
         drop(sender);
         // Nothing is sent: this ends when the last client has begun, or failed.
         let _ = all_at_work.recv();
-        traffic
+        Self { clients }
     }
 
     /// Waits until the clients have noticed that the broker is gone; what they did and saw.

@@ -11,6 +11,9 @@ use crate::random::Random;
 /// Messages of one connection in one round; after them it only waits for the end. A fast machine shall not fill the disk.
 const MESSAGES_MAX: usize = 4000;
 
+/// Large messages of one connection in one round.
+const LARGE_MESSAGES_MAX: usize = 1500;
+
 /// Messages written at once.
 const BURST_MAX: usize = 24;
 
@@ -36,10 +39,17 @@ impl Stream {
         Ok(Self { channel, stream, waiting: Vec::new(), unconfirmed: 0 })
     }
 
+    /// The next message of the stream.
+    fn next_id(&self) -> MessageId {
+        MessageId { stream: self.stream, number: u32::try_from(self.waiting.len()).expect("few") }
+    }
+
     /// Appends a message to what will be sent.
     pub fn publish(&mut self, client: &mut Client, route: Route, random: &mut Random, log: &mut Log) {
-        let number = u32::try_from(self.waiting.len()).expect("few");
-        let sent = Sent::new(MessageId { stream: self.stream, number }, route, random);
+        self.publish_this(client, Sent::new(self.next_id(), route, random), log);
+    }
+
+    fn publish_this(&mut self, client: &mut Client, sent: Sent, log: &mut Log) {
         self.waiting.push(Some(log.published.len()));
         self.unconfirmed += 1;
         log.published.push(Published { sent, confirmed: false });
@@ -107,6 +117,23 @@ pub fn run(context: &mut Context) -> Outcome<()> {
                 (Method::BasicAck(ack), Some(stream)) => stream.on_ack(&ack, &mut context.log)?,
                 (other, _) => return problem(format!("unexpected on channel {channel}: {other:?}")),
             }
+        }
+    }
+}
+
+/// Publishes large messages to one queue, as fast as they are confirmed.
+pub fn run_large(context: &mut Context, queue: Queue) -> Outcome<()> {
+    let mut client = context.connect()?;
+    let mut stream = Stream::open(&mut client, 1, context.numbers.stream())?;
+    context.begin();
+    loop {
+        while stream.unconfirmed < UNCONFIRMED_MAX && stream.waiting.len() < LARGE_MESSAGES_MAX {
+            let sent = Sent::large(stream.next_id(), Route::To(queue), &mut context.random);
+            stream.publish_this(&mut client, sent, &mut context.log);
+        }
+        match client.next()?.method {
+            Method::BasicAck(ack) => stream.on_ack(&ack, &mut context.log)?,
+            other => return problem(format!("unexpected: {other:?}")),
         }
     }
 }
