@@ -321,7 +321,8 @@ fn recover(database: &Database) -> Result<(Recovered, BTreeMap<u64, LaneState>),
             count: state.count,
             body_bytes: state.body_bytes,
             // After a crash nobody knows what was delivered: everything may have been.
-            redelivered_below: if clean { state.delivered_below } else { state.next_seq },
+            // Numbers that only transient messages had are given again.
+            redelivered_below: if clean { state.delivered_below.min(state.next_seq) } else { state.next_seq },
             expiring: state.expiring,
         });
         recovered.queues.push((vhost, record, found.collect()));
