@@ -137,7 +137,9 @@ fn exhaust(client: &mut Client, left: &mut [(String, bool)]) -> Outcome<()> {
             return problem(format!("no message {at} in {}", EXHAUSTED.name()));
         };
     }
-    left.iter_mut().for_each(|(_, delivered)| *delivered = true);
+    for (_, delivered) in left {
+        *delivered = true;
+    }
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! Random numbers that a seed determines (SplitMix64), so that a failure can be tried again.
+//! Random numbers that a seed determines (`SplitMix64`), so that a failure can be tried again.
 
 /// A generator.
 #[derive(Clone, Debug)]

@@ -23,7 +23,7 @@ const UNCONFIRMED_MAX: usize = 150;
 /// What a confirm channel sent.
 pub struct Stream {
     channel: u16,
-    stream: u32,
+    number: u32,
     /// Where the publish with this confirm number (less one) stands in the log; `None` once it is confirmed.
     waiting: Vec<Option<usize>>,
     /// How many of them wait.
@@ -36,12 +36,12 @@ impl Stream {
         client.open_channel(channel)?;
         client.send(channel, confirm::Select { no_wait: false });
         client.expect("confirm.select-ok")?;
-        Ok(Self { channel, stream, waiting: Vec::new(), unconfirmed: 0 })
+        Ok(Self { channel, number: stream, waiting: Vec::new(), unconfirmed: 0 })
     }
 
     /// The next message of the stream.
     fn next_id(&self) -> MessageId {
-        MessageId { stream: self.stream, number: u32::try_from(self.waiting.len()).expect("few") }
+        MessageId { stream: self.number, number: u32::try_from(self.waiting.len()).expect("few") }
     }
 
     /// Appends a message to what will be sent.
