@@ -7,7 +7,7 @@ use divan::Bencher;
 use divan::counter::ItemsCount;
 use leveret::engine::exchange::Destination;
 use leveret::engine::message::{Arena, ArenaBuilder, Body, MessageParts, Timestamp};
-use leveret::engine::queue::{ConsumerSpec, Queue, QueueEffect, QueueId, QueueSettings, Window};
+use leveret::engine::queue::{ConsumerSpec, Delivered, Queue, QueueEffect, QueueId, QueueSettings, Window};
 use leveret::engine::vhost::{Binding, ConnectionId, QueueDeclaration, Vhost};
 use leveret_protocol::{
     BasicProperties, ChannelId, FieldTable, Method, PropertiesRef, ShortString, basic, encode_content, split_frame,
@@ -69,7 +69,8 @@ fn queue_publish_deliver_ack(bencher: Bencher<'_, '_>) {
         for effect in std::mem::take(&mut effects) {
             if let QueueEffect::Deliver { run, .. } = effect {
                 let last = run.first_seq + u64::from(run.count) - 1;
-                queue.ack(NOW, Some(consumer), run.lane, run.first_seq, last, &mut effects);
+                let (consumer, lane) = (Some(consumer), run.lane);
+                queue.ack(NOW, Delivered { consumer, lane, first_seq: run.first_seq, last_seq: last }, &mut effects);
             }
         }
     });

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 
 use leveret_protocol::DeliveryTag;
 
-use crate::engine::queue::{ConsumerId, QueueId};
+use crate::engine::queue::{ConsumerId, Delivered, QueueId};
 use crate::error::AmqpError;
 
 /// What becomes of a delivery.
@@ -45,14 +45,8 @@ enum State {
 pub struct Settlement {
     /// The queue.
     pub queue: QueueId,
-    /// Who had them; `None` for basic.get.
-    pub consumer: Option<ConsumerId>,
-    /// Lane of the queue.
-    pub lane: u8,
-    /// First sequence number.
-    pub first_seq: u64,
-    /// Last sequence number.
-    pub last_seq: u64,
+    /// The messages.
+    pub delivered: Delivered,
     /// What becomes of them.
     pub outcome: Outcome,
 }
@@ -64,24 +58,18 @@ pub struct Settlements(Vec<Settlement>);
 impl Settlements {
     /// Adds one delivery.
     pub fn add(&mut self, entry: &Entry, outcome: Outcome) {
+        let Entry { queue, seq, consumer, lane } = *entry;
         if let Some(last) = self.0.last_mut()
-            && last.queue == entry.queue
-            && last.consumer == entry.consumer
-            && last.lane == entry.lane
+            && last.queue == queue
             && last.outcome == outcome
-            && last.last_seq + 1 == entry.seq
+            && (last.delivered.consumer, last.delivered.lane) == (consumer, lane)
+            && last.delivered.last_seq + 1 == seq
         {
-            last.last_seq = entry.seq;
+            last.delivered.last_seq = seq;
             return;
         }
-        self.0.push(Settlement {
-            queue: entry.queue,
-            consumer: entry.consumer,
-            lane: entry.lane,
-            first_seq: entry.seq,
-            last_seq: entry.seq,
-            outcome,
-        });
+        let delivered = Delivered { consumer, lane, first_seq: seq, last_seq: seq };
+        self.0.push(Settlement { queue, delivered, outcome });
     }
 
     /// Nothing collected.
@@ -255,7 +243,7 @@ mod tests {
     }
 
     fn ranges(out: &mut Settlements) -> Vec<(u64, u64)> {
-        out.drain().map(|settlement| (settlement.first_seq, settlement.last_seq)).collect()
+        out.drain().map(|Settlement { delivered, .. }| (delivered.first_seq, delivered.last_seq)).collect()
     }
 
     #[test]

@@ -44,6 +44,19 @@ impl QueueId {
     }
 }
 
+/// Deliveries to one consumer that stand side by side in a lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delivered {
+    /// Who has them; `None` for basic.get.
+    pub consumer: Option<ConsumerId>,
+    /// Lane of the queue.
+    pub lane: u8,
+    /// First sequence number.
+    pub first_seq: u64,
+    /// Last sequence number.
+    pub last_seq: u64,
+}
+
 /// Why a message is dead-lettered (RabbitMQ extension).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeathReason {
@@ -452,15 +465,8 @@ impl Queue {
     }
 
     /// Settles unacked messages: an ack.
-    pub fn ack(
-        &mut self,
-        now: Timestamp,
-        consumer: Option<ConsumerId>,
-        lane: u8,
-        first_seq: u64,
-        last_seq: u64,
-        fx: &mut Vec<QueueEffect>,
-    ) {
+    pub fn ack(&mut self, now: Timestamp, delivered: Delivered, fx: &mut Vec<QueueEffect>) {
+        let Delivered { consumer, lane, first_seq, last_seq } = delivered;
         let count = self.settle_taken(lane, first_seq, last_seq, fx);
         self.freed(consumer, count);
         self.expire(now, fx);
@@ -468,15 +474,8 @@ impl Queue {
     }
 
     /// Settles unacked messages without requeue: they are dead-lettered if the queue says so.
-    pub fn reject(
-        &mut self,
-        now: Timestamp,
-        consumer: Option<ConsumerId>,
-        lane: u8,
-        first_seq: u64,
-        last_seq: u64,
-        fx: &mut Vec<QueueEffect>,
-    ) {
+    pub fn reject(&mut self, now: Timestamp, delivered: Delivered, fx: &mut Vec<QueueEffect>) {
+        let Delivered { lane, first_seq, last_seq, .. } = delivered;
         if self.settings.dead_letters()
             && let Some(slot) = self.lanes.get(usize::from(lane))
         {
@@ -484,19 +483,12 @@ impl Queue {
                 fx.push(QueueEffect::DeadLetter { run, reason: DeathReason::Rejected });
             }
         }
-        self.ack(now, consumer, lane, first_seq, last_seq, fx);
+        self.ack(now, delivered, fx);
     }
 
     /// Puts unacked messages back to their places; they will be redelivered.
-    pub fn requeue(
-        &mut self,
-        now: Timestamp,
-        consumer: Option<ConsumerId>,
-        lane: u8,
-        first_seq: u64,
-        last_seq: u64,
-        fx: &mut Vec<QueueEffect>,
-    ) {
+    pub fn requeue(&mut self, now: Timestamp, delivered: Delivered, fx: &mut Vec<QueueEffect>) {
+        let Delivered { consumer, lane, first_seq, last_seq } = delivered;
         let Some(slot) = self.lanes.get_mut(usize::from(lane)) else { return };
         let count = slot.requeue(first_seq, last_seq);
         for run in (first_seq..=last_seq).filter_map(|seq| slot.single(seq)) {

@@ -244,10 +244,11 @@ impl Model {
                 for &(seq, consumer) in outstanding.iter().skip(start).take(count.into()) {
                     let known = self.messages.get_mut(&seq).expect("known");
                     known.state = if outcome == 0 { State::Ready } else { State::Gone };
+                    let delivered = Delivered { consumer, lane: 0, first_seq: seq, last_seq: seq };
                     match outcome {
-                        0 => self.queue.requeue(self.now, consumer, 0, seq, seq, &mut fx),
-                        1 => self.queue.ack(self.now, consumer, 0, seq, seq, &mut fx),
-                        _ => self.queue.reject(self.now, consumer, 0, seq, seq, &mut fx),
+                        0 => self.queue.requeue(self.now, delivered, &mut fx),
+                        1 => self.queue.ack(self.now, delivered, &mut fx),
+                        _ => self.queue.reject(self.now, delivered, &mut fx),
                     }
                     self.follow(std::mem::take(&mut fx));
                 }

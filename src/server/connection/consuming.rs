@@ -182,11 +182,10 @@ impl Session {
             let Some(cell) = self.cell(part[0].queue) else { continue };
             cell.turn(&self.registry, &mut self.work, |queue, fx| {
                 for settlement in part {
-                    let Settlement { consumer, lane, first_seq, last_seq, outcome, .. } = *settlement;
-                    match outcome {
-                        Outcome::Ack => queue.ack(now, consumer, lane, first_seq, last_seq, fx),
-                        Outcome::Reject => queue.reject(now, consumer, lane, first_seq, last_seq, fx),
-                        Outcome::Requeue => queue.requeue(now, consumer, lane, first_seq, last_seq, fx),
+                    match settlement.outcome {
+                        Outcome::Ack => queue.ack(now, settlement.delivered, fx),
+                        Outcome::Reject => queue.reject(now, settlement.delivered, fx),
+                        Outcome::Requeue => queue.requeue(now, settlement.delivered, fx),
                     }
                 }
             });
