@@ -25,6 +25,7 @@ mod log;
 mod messages;
 mod orderly;
 mod random;
+mod storm;
 mod topology;
 mod traffic;
 
@@ -294,6 +295,21 @@ fn a_queue_deeper_than_memory_survives_kills_in_a_row() {
         eprintln!("round {round}: {:?}", trial.ledger.totals);
     }
     assert!(trial.ledger.totals.confirmed >= 100, "too little happened: {:?}", trial.ledger.totals);
+}
+
+#[test]
+fn messages_of_many_connections_for_one_new_queue_survive() {
+    let place = Place::new();
+    let broker = place.start();
+    let step = |what: &str, outcome| {
+        must(what, outcome).unwrap_or_else(|fault| panic!("{fault}\n{}", log_tail(&place.log)));
+    };
+    step("declaring", storm::declare(broker.addr));
+    step("publishing", storm::publish(broker.addr));
+    broker.kill();
+    let broker = place.start();
+    step("looking", storm::check(broker.addr));
+    broker.kill();
 }
 
 #[test]

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use leveret_protocol::{BasicProperties, DeliveryTag, Method, basic, confirm, queue};
+use leveret_protocol::{BasicProperties, DeliveryTag, Method, basic, queue};
 
 use crate::client::{Arrived, Client, Outcome, problem, s};
 use crate::messages::Queue;
 use crate::topology;
+use crate::traffic::confirm_mode;
 
 /// What is in each queue, in order: a name for the message, and whether it has been delivered.
 pub type Expected = BTreeMap<Queue, Vec<(String, bool)>>;
@@ -63,9 +64,7 @@ struct Confirmed<'a> {
 
 impl<'a> Confirmed<'a> {
     fn open(client: &'a mut Client) -> Outcome<Self> {
-        client.open_channel(2)?;
-        client.send(2, confirm::Select { no_wait: false });
-        client.expect("confirm.select-ok")?;
+        confirm_mode(client, 2)?;
         Ok(Self { client, published: 0 })
     }
 

@@ -1,8 +1,9 @@
 //! Definitions that come and go: a queue with a binding and one message, and an exchange.
 
-use leveret_protocol::{BasicProperties, Method, basic, confirm, exchange, queue};
+use leveret_protocol::{BasicProperties, Method, basic, exchange, queue};
 
 use super::Context;
+use super::publisher::confirm_mode;
 use crate::client::{Client, Outcome, problem, s};
 use crate::log::{Done, Temporary};
 
@@ -22,9 +23,7 @@ pub fn publish(client: &mut Client, channel: u16, name: &str) {
 
 pub fn run(context: &mut Context) -> Outcome<()> {
     let mut client = context.connect()?;
-    client.open_channel(1)?;
-    client.send(1, confirm::Select { no_wait: false });
-    client.expect("confirm.select-ok")?;
+    confirm_mode(&mut client, 1)?;
     context.begin();
     for number in 0..TEMPORARIES_MAX {
         let at = context.log.temporaries.len();

@@ -20,9 +20,10 @@ use crate::random::Random;
 
 use consumer::Style;
 pub use definitions::publish as publish_temporary;
+pub use publisher::confirm_mode;
 
 /// Connections that publish with confirms, each on two channels.
-const PUBLISHERS: usize = 3;
+const PUBLISHERS: usize = 4;
 
 /// Connections that publish large messages.
 const LARGE_PUBLISHERS: usize = 2;

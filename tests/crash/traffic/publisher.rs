@@ -15,10 +15,17 @@ const MESSAGES_MAX: usize = 4000;
 const LARGE_MESSAGES_MAX: usize = 1500;
 
 /// Messages written at once.
-const BURST_MAX: usize = 24;
+const BURST_MAX: usize = 60;
 
 /// Messages without a confirm before the next burst.
-const UNCONFIRMED_MAX: usize = 150;
+const UNCONFIRMED_MAX: usize = 200;
+
+/// Opens a channel and puts it into confirm mode.
+pub fn confirm_mode(client: &mut Client, channel: u16) -> Outcome<()> {
+    client.open_channel(channel)?;
+    client.send(channel, confirm::Select { no_wait: false });
+    client.expect("confirm.select-ok")
+}
 
 /// What a confirm channel sent.
 pub struct Stream {
@@ -33,9 +40,7 @@ pub struct Stream {
 impl Stream {
     /// A new channel in confirm mode.
     pub fn open(client: &mut Client, channel: u16, stream: u32) -> Outcome<Self> {
-        client.open_channel(channel)?;
-        client.send(channel, confirm::Select { no_wait: false });
-        client.expect("confirm.select-ok")?;
+        confirm_mode(client, channel)?;
         Ok(Self { channel, number: stream, waiting: Vec::new(), unconfirmed: 0 })
     }
 
@@ -95,11 +100,14 @@ pub fn run(context: &mut Context) -> Outcome<()> {
         Stream::open(&mut client, 2, context.numbers.stream())?,
     ];
     context.begin();
-    let mut published = 0;
+    let (mut published, mut route) = (0, random_route(&mut context.random));
     loop {
         if published < MESSAGES_MAX {
             for _ in 0..context.random.count(1, BURST_MAX) {
-                let route = random_route(&mut context.random);
+                // Several in a row for the same queues: the broker treats them as one.
+                if context.random.once_in(4) {
+                    route = random_route(&mut context.random);
+                }
                 let at = context.random.count(0, 1);
                 streams[at].publish(&mut client, route, &mut context.random, &mut context.log);
                 published += 1;
