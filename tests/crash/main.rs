@@ -170,7 +170,8 @@ impl Trial {
         }
         self.step("putting back", inspection.finish());
         let temporaries = std::mem::take(&mut self.temporaries);
-        self.step("temporary definitions", check_temporaries(broker.addr, &temporaries));
+        let checked = check_temporaries(broker.addr, &temporaries, broker.clean_start);
+        self.step("temporary definitions", checked);
         broker
     }
 
