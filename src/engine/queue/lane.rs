@@ -58,7 +58,7 @@ impl Run {
 pub struct Settled {
     /// First sequence number.
     pub first_seq: u64,
-    /// Last sequence number; numbers between that were settled before count no more.
+    /// Last sequence number. None between was settled before, unless the messages were on disk only.
     pub last_seq: u64,
     /// Messages that left now.
     pub count: u64,
@@ -123,13 +123,30 @@ impl Segment {
         }
     }
 
-    /// Marks positions `from..=to` settled; returns how many were not before.
-    fn settle(&mut self, from: u64, to: u64) -> u64 {
-        match self.place {
-            Place::Resident { .. } => self.marks.settle(from, to),
+    /// Settles what is live at positions `from..=to` and tells it, run by run: what left before was told before, and the
+    /// store may hear of it later than of this.
+    fn settle(&mut self, from: u64, to: u64, out: &mut Vec<Settled>) {
+        if matches!(self.place, Place::Spilled) {
             // Only purge reaches a spilled segment, and always the whole of it.
-            Place::Spilled => std::mem::take(&mut self.spilled),
+            let count = std::mem::take(&mut self.spilled);
+            out.extend((count > 0).then(|| self.settled(from, to, count, self.body_bytes)));
+            return;
         }
+        let mut next = self.marks.next_live(from);
+        while let Some(first) = next
+            && first <= to
+        {
+            let last = self.marks.live_until(first, to);
+            let body_bytes = self.live_body_bytes(first, last);
+            let count = self.marks.settle(first, last);
+            out.push(self.settled(first, last, count, body_bytes));
+            next = self.marks.next_live(last + 1);
+        }
+    }
+
+    fn settled(&self, from: u64, to: u64, count: u64, body_bytes: u64) -> Settled {
+        let (first_seq, last_seq) = (self.first_seq + from, self.first_seq + to);
+        Settled { first_seq, last_seq, count, body_bytes, durable: self.durable }
     }
 
     /// Octets of the unsettled bodies at positions `from..=to`.
@@ -385,17 +402,7 @@ impl Lane {
             }
             let from = first_seq.saturating_sub(segment.first_seq);
             let to = (last_seq - segment.first_seq).min(segment.marks.span() - 1);
-            let body_bytes = segment.live_body_bytes(from, to);
-            let count = segment.settle(from, to);
-            if count > 0 {
-                out.push(Settled {
-                    first_seq: segment.first_seq + from,
-                    last_seq: segment.first_seq + to,
-                    count,
-                    body_bytes,
-                    durable: segment.durable,
-                });
-            }
+            segment.settle(from, to, out);
             if segment.live() == 0 {
                 emptied += 1;
                 self.resident_bytes -= segment.resident_bytes();
@@ -682,6 +689,17 @@ mod tests {
         let loaded = vec![Loaded { first_seq: 30, arena: arena(10), index: 0, count: 10 }];
         assert_eq!(lane.load(30, u64::MAX, loaded), 0);
         assert_eq!(take(&mut lane, 100), (30, 10, false));
+    }
+
+    #[test]
+    fn purge_does_not_tell_again_what_left_before() {
+        let mut lane = Lane::default();
+        push(&mut lane, 5);
+        lane.settle_ready(2, &mut Vec::new()).expect("ready");
+        let mut out = Vec::new();
+        assert_eq!(lane.purge(&mut out), 4);
+        let told: Vec<_> = out.iter().map(|settled| (settled.first_seq, settled.last_seq, settled.count)).collect();
+        assert_eq!(told, [(0, 1, 2), (3, 4, 2)]);
     }
 
     #[test]

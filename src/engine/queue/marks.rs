@@ -61,6 +61,14 @@ impl Marks {
         }
     }
 
+    /// The last position of the unsettled run that starts at `first`, at most `to`.
+    pub fn live_until(&self, first: u64, to: u64) -> u64 {
+        match &self.bits {
+            None => to,
+            Some(_) => (first + 1..=to).find(|position| self.is_settled(*position)).map_or(to, |settled| settled - 1),
+        }
+    }
+
     /// Settles positions `from..=to`; returns how many were not before.
     pub fn settle(&mut self, from: u64, to: u64) -> u64 {
         if from <= self.prefix && self.bits.is_none() {
