@@ -236,44 +236,10 @@ impl AmqpError {
     /// The whole reply text: `NOT_FOUND - no queue 'orders' in vhost '/'`, at most 255 octets.
     pub fn text(&self) -> ShortString {
         let name = self.code().name();
-        match self {
-            Self::UndecodableProperties | Self::Internal => ShortString::truncated(name),
-            Self::QueueNotFound { .. }
-            | Self::ExchangeNotFound { .. }
-            | Self::NoPreviouslyDeclaredQueue
-            | Self::QueueLocked { .. }
-            | Self::QueueInExclusiveUse { .. }
-            | Self::QueueInUse { .. }
-            | Self::QueueNotEmpty { .. }
-            | Self::ExchangeInUse { .. }
-            | Self::ReservedName { .. }
-            | Self::DefaultExchange
-            | Self::SystemExchange { .. }
-            | Self::InternalExchange { .. }
-            | Self::UnknownExchangeType(_)
-            | Self::Inequivalent(_)
-            | Self::BadArgument(_)
-            | Self::UnknownDeliveryTag(_)
-            | Self::BadExpiration { .. }
-            | Self::UserIdMismatch { .. }
-            | Self::MessageTooLarge { .. }
-            | Self::NotTransactional
-            | Self::CannotSwitchMode { .. }
-            | Self::PartialTxCompletion
-            | Self::ConsumerTagInUse(_)
-            | Self::NotImplemented(_)
-            | Self::UnimplementedMethod
-            | Self::ChannelNotOpen
-            | Self::ChannelAlreadyOpen
-            | Self::TooManyChannels { .. }
-            | Self::UnexpectedMethod(_)
-            | Self::UnexpectedFrame(_)
-            | Self::BadFrame(_)
-            | Self::LoginRefused { .. }
-            | Self::VhostNotFound(_)
-            | Self::BadTuning(_)
-            | Self::ConnectionForced(_) => ShortString::truncated(&format!("{name} - {self}")),
+        if matches!(self, Self::UndecodableProperties | Self::Internal) {
+            return ShortString::truncated(name);
         }
+        ShortString::truncated(&format!("{name} - {self}"))
     }
 }
 

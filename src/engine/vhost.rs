@@ -256,21 +256,6 @@ impl Vhost {
         })
     }
 
-    /// Every exchange.
-    pub fn exchanges(&self) -> impl Iterator<Item = &ExchangeRecord> {
-        self.exchanges.values().map(|exchange| &exchange.record)
-    }
-
-    /// Every queue.
-    pub fn queues(&self) -> impl Iterator<Item = &QueueRecord> {
-        self.queues.values()
-    }
-
-    /// Every binding.
-    pub fn bindings(&self) -> impl Iterator<Item = &Arc<Binding>> {
-        self.inbound.values().flat_map(BTreeMap::values)
-    }
-
     /// exchange.declare with `passive`.
     pub fn check_exchange(&self, name: &ShortString) -> Result<(), AmqpError> {
         if name.is_empty() {
@@ -398,11 +383,6 @@ impl Vhost {
             Some(owner) if owner != connection => Err(self.locked(name)),
             _ => Ok(queue),
         }
-    }
-
-    /// Whether a queue of this name exists, whoever may use it.
-    pub fn has_queue(&self, name: &ShortString) -> bool {
-        self.queues.contains_key(name.as_bytes())
     }
 
     /// A queue by its number.
@@ -619,11 +599,6 @@ fn check_same(field: &str, entity: &str, received: &str, current: &str) -> Resul
     Err(AmqpError::Inequivalent(format!(
         "inequivalent arg '{field}' for {entity}: received '{received}' but current is '{current}'"
     )))
-}
-
-/// Decodes a message's header table for routing; none and undecodable ones are empty.
-pub fn headers_of(raw: Option<&[u8]>) -> FieldTable {
-    raw.and_then(|content| leveret_protocol::decode_table_content(content).ok()).unwrap_or_default()
 }
 
 /// A long string value.

@@ -121,7 +121,15 @@ impl DiskStore {
                     failed(data_dir, "cannot open", &cause)
                 }
             })?;
-        prepare(&database, node).map_err(|cause| failed(data_dir, "cannot prepare", &cause))??;
+        match read_format(&database).map_err(|cause| failed(data_dir, "cannot read", &cause))? {
+            None => initialise(&database, node).map_err(|cause| failed(data_dir, "cannot prepare", &cause))?,
+            Some(format) if format > FORMAT => {
+                return Err(StoreError::new(format!(
+                    "the store has format {format}, which a newer release wrote; this one reads up to {FORMAT}"
+                )));
+            }
+            Some(_) => {}
+        }
         let (recovered, lanes) = recover(&database).map_err(|cause| failed(data_dir, "cannot read", &cause))?;
         mark_running(&database).map_err(|cause| failed(data_dir, "cannot write", &cause))?;
         let database = Arc::new(database);
@@ -225,33 +233,31 @@ fn create_file(data_dir: &Path, node: u64) -> Result<(), StoreError> {
         Ok(()) | Err(_) => {}
     }
     let database = Database::builder().set_cache_size(CACHE_BYTES).create(&new).map_err(|cause| error(&cause))?;
-    prepare(&database, node).map_err(|cause| error(&cause))??;
+    initialise(&database, node).map_err(|cause| error(&cause))?;
     drop(database);
     std::fs::rename(&new, &path).map_err(|cause| error(&cause))?;
     // The name has to be durable before anything is confirmed.
     std::fs::File::open(data_dir).and_then(|dir| dir.sync_all()).map_err(|cause| error(&cause))
 }
 
-/// Checks the format, or makes the tables of a new store.
-fn prepare(database: &Database, node: u64) -> Result<Result<(), StoreError>, redb::Error> {
+/// The format of a store; `None` for a file without one.
+fn read_format(database: &Database) -> Result<Option<u64>, redb::Error> {
+    match database.begin_read()?.open_table(META) {
+        Ok(meta) => Ok(meta.get(KEY_FORMAT)?.map(|format| format.value())),
+        Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
+        Err(cause) => Err(cause.into()),
+    }
+}
+
+/// Makes the tables of a new store.
+fn initialise(database: &Database, node: u64) -> Result<(), redb::Error> {
     let txn = database.begin_write()?;
     {
         let mut meta = txn.open_table(META)?;
-        let format = meta.get(KEY_FORMAT)?.map(|format| format.value());
-        match format {
-            Some(format) if format > FORMAT => {
-                return Ok(Err(StoreError::new(format!(
-                    "the store has format {format}, which a newer release wrote; this one reads up to {FORMAT}"
-                ))));
-            }
-            Some(_) => {}
-            None => {
-                meta.insert(KEY_FORMAT, FORMAT)?;
-                meta.insert(KEY_NODE, node)?;
-                meta.insert(KEY_NEXT_QUEUE_ID, 1)?;
-                meta.insert(KEY_CLEAN, 1)?;
-            }
-        }
+        meta.insert(KEY_FORMAT, FORMAT)?;
+        meta.insert(KEY_NODE, node)?;
+        meta.insert(KEY_NEXT_QUEUE_ID, 1)?;
+        meta.insert(KEY_CLEAN, 1)?;
         txn.open_table(EXCHANGES)?;
         txn.open_table(QUEUES)?;
         txn.open_table(BINDINGS)?;
@@ -260,7 +266,7 @@ fn prepare(database: &Database, node: u64) -> Result<Result<(), StoreError>, red
         txn.open_table(SETTLED)?;
     }
     txn.commit()?;
-    Ok(Ok(()))
+    Ok(())
 }
 
 fn mark_running(database: &Database) -> Result<(), redb::Error> {

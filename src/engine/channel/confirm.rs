@@ -35,11 +35,6 @@ impl Confirms {
         self.next - 1
     }
 
-    /// The number that the next publish gets.
-    pub fn next_number(&self) -> u64 {
-        self.next
-    }
-
     /// Publishes `first..=last` were taken in by their queues, but for the `refused`; they are settled once `ticket` is
     /// durable (0: at once). `refused` is in ascending order.
     pub fn accepted(&mut self, first: u64, last: u64, refused: &[u64], ticket: u64) {

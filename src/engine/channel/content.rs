@@ -31,16 +31,10 @@ pub struct Publish {
     pub immediate: bool,
 }
 
-impl Publish {
-    /// Keeps what a borrowed publish points at.
-    pub fn keep(publish: &basic::PublishRef<'_>) -> Result<Self, AmqpError> {
-        let own = |octets: &[u8]| ShortString::try_from(octets).map_err(|_| AmqpError::Internal);
-        Ok(Self {
-            exchange: own(publish.exchange)?,
-            routing_key: own(publish.routing_key)?,
-            mandatory: publish.mandatory,
-            immediate: publish.immediate,
-        })
+impl From<basic::Publish> for Publish {
+    fn from(publish: basic::Publish) -> Self {
+        let basic::Publish { exchange, routing_key, mandatory, immediate } = publish;
+        Self { exchange, routing_key, mandatory, immediate }
     }
 }
 

@@ -77,9 +77,14 @@ impl Settlements {
         self.0.is_empty()
     }
 
-    /// Takes what was collected, in order.
-    pub fn drain(&mut self) -> std::vec::Drain<'_, Settlement> {
-        self.0.drain(..)
+    /// What was collected, in order, in groups of the same queue.
+    pub fn by_queue(&self) -> impl Iterator<Item = &[Settlement]> {
+        self.0.chunk_by(|a, b| a.queue == b.queue)
+    }
+
+    /// Forgets what was collected.
+    pub fn clear(&mut self) {
+        self.0.clear();
     }
 }
 
@@ -113,11 +118,6 @@ impl Unacked {
         }
         self.entries.push_back((entry, State::Settled));
         DeliveryTag::new(self.first_tag + self.entries.len() as u64 - 1)
-    }
-
-    /// Deliveries kept: outstanding, held, or settled behind one that is not.
-    pub fn len(&self) -> usize {
-        self.entries.len()
     }
 
     /// Whether none is kept.
@@ -243,7 +243,10 @@ mod tests {
     }
 
     fn ranges(out: &mut Settlements) -> Vec<(u64, u64)> {
-        out.drain().map(|Settlement { delivered, .. }| (delivered.first_seq, delivered.last_seq)).collect()
+        let ranges =
+            out.0.iter().map(|Settlement { delivered, .. }| (delivered.first_seq, delivered.last_seq)).collect();
+        out.clear();
+        ranges
     }
 
     #[test]

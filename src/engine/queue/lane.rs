@@ -394,7 +394,6 @@ impl Lane {
 
     fn settle(&mut self, first_seq: u64, last_seq: u64, out: &mut Vec<Settled>) {
         let start = self.segments.partition_point(|segment| segment.end_seq() <= first_seq);
-        let mut emptied = 0;
         let mut at = start;
         while let Some(segment) = self.segments.get_mut(at) {
             if segment.first_seq > last_seq {
@@ -404,19 +403,14 @@ impl Lane {
             let to = (last_seq - segment.first_seq).min(segment.marks.span() - 1);
             segment.settle(from, to, out);
             if segment.live() == 0 {
-                emptied += 1;
                 self.resident_bytes -= segment.resident_bytes();
-                if at == 0 {
-                    self.segments.pop_front();
-                    continue;
-                }
-                // Positions in the middle are rare: one segment is moved for each.
+                // Mostly the first; in the middle it is rare, and few segments are moved.
                 self.segments.remove(at);
                 continue;
             }
             at += 1;
         }
-        if emptied > 0 && self.segments.is_empty() {
+        if self.segments.is_empty() {
             self.segments.shrink_to(64);
         }
     }

@@ -459,11 +459,6 @@ impl Queue {
         self.had_consumer && self.consumers.is_empty()
     }
 
-    /// All consumers with what they asked for, in order of subscription.
-    pub fn consumers(&self) -> impl Iterator<Item = (ConsumerId, &ConsumerSpec)> {
-        self.consumers.ids().into_iter().filter_map(|id| self.consumers.spec(id).map(|spec| (id, spec)))
-    }
-
     /// Settles unacked messages: an ack.
     pub fn ack(&mut self, now: Timestamp, delivered: Delivered, fx: &mut Vec<QueueEffect>) {
         let Delivered { consumer, lane, first_seq, last_seq } = delivered;

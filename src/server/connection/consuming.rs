@@ -4,9 +4,9 @@ use leveret_protocol::{ChannelId, DeliveryTag, Method, ShortString, basic, tx};
 
 use super::delivery::{DeliverHead, encode_get_ok};
 use super::session::{Progress, Session};
-use crate::engine::channel::unacked::{Entry, Outcome, Settlement};
+use crate::engine::channel::unacked::{Entry, Outcome};
 use crate::engine::channel::{ChannelConsumer, Lifecycle};
-use crate::engine::queue::{ConsumerSpec, Get, QueueEffect};
+use crate::engine::queue::{ConsumerSpec, Get, QueueId};
 use crate::error::AmqpError;
 use crate::server::outbox::{Delivery, Event};
 
@@ -69,7 +69,7 @@ impl Session {
             self.send(id, basic::ConsumeOk { consumer_tag: tag });
         }
         cell.resume(&self.registry, &mut self.work, self.now);
-        self.registry.finish(&mut self.work, Some(&self.waiter));
+        self.submit();
         Ok(Progress::Open)
     }
 
@@ -79,7 +79,7 @@ impl Session {
             && let Some(cell) = self.cell(consumer.queue)
         {
             let unused = cell.remove_consumer(&self.registry, &mut self.work, self.now, consumer.id);
-            self.registry.finish(&mut self.work, Some(&self.waiter));
+            self.submit();
             // What was on its way is sent before cancel-ok; nothing follows it.
             self.take_events();
             if unused {
@@ -98,13 +98,12 @@ impl Session {
     pub(super) fn basic_get(&mut self, id: ChannelId, index: usize, get: basic::Get) -> Result<Progress, AmqpError> {
         let cell = self.find_queue(index, &get.queue)?;
         let (now, no_ack) = (self.now, get.no_ack);
-        let found =
-            cell.turn(&self.registry, &mut self.work, |queue, fx: &mut Vec<QueueEffect>| queue.get(now, no_ack, fx));
+        let found = cell.turn(&self.registry, &mut self.work, |queue, fx| queue.get(now, no_ack, fx));
         if matches!(found, Get::Loading) {
             // The connection goes on when the messages are there; whoever brings them wakes it.
             cell.wait_for_load(&self.outbox);
         }
-        self.registry.finish(&mut self.work, Some(&self.waiter));
+        self.submit();
         match found {
             Get::Message { run, left } => {
                 let entry = Entry { queue: cell.id, seq: run.first_seq, consumer: None, lane: run.lane };
@@ -153,10 +152,12 @@ impl Session {
         if channel.is_transactional() {
             return channel.unacked.hold(tag, multiple, outcome);
         }
-        // A queue sees a connection's publishes and acks in their order.
-        let queue = channel.unacked.queue_of(tag);
-        if self.batch.is_for(queue.filter(|_| !multiple)) {
-            self.flush_groups();
+        if !self.batch.is_empty() {
+            // A queue sees a connection's publishes and acks in their order.
+            let queue = channel.unacked.queue_of(tag);
+            if self.batch.is_for(queue.filter(|_| !multiple)) {
+                self.flush_groups();
+            }
         }
         let channel = &mut self.channels[index];
         let freed = channel.unacked.settle(tag, multiple, outcome, &mut self.settlements)?;
@@ -176,9 +177,9 @@ impl Session {
         if self.settlements.is_empty() {
             return;
         }
-        let mut settlements: Vec<Settlement> = self.settlements.drain().collect();
+        let mut settlements = std::mem::take(&mut self.settlements);
         let now = self.now;
-        for part in settlements.chunk_by(|a, b| a.queue == b.queue) {
+        for part in settlements.by_queue() {
             let Some(cell) = self.cell(part[0].queue) else { continue };
             cell.turn(&self.registry, &mut self.work, |queue, fx| {
                 for settlement in part {
@@ -191,6 +192,7 @@ impl Session {
             });
         }
         settlements.clear();
+        self.settlements = settlements;
         if std::mem::take(&mut self.limit_freed) {
             for index in 0..self.channels.len() {
                 if self.channels[index].limit.is_set() {
@@ -207,7 +209,7 @@ impl Session {
         self.resume_queues(queues);
     }
 
-    fn resume_queues(&mut self, mut queues: Vec<crate::engine::queue::QueueId>) {
+    fn resume_queues(&mut self, mut queues: Vec<QueueId>) {
         queues.sort_unstable();
         queues.dedup();
         for queue in queues {
@@ -233,7 +235,7 @@ impl Session {
         let freed = self.channels[index].unacked.commit(&mut self.settlements);
         self.free(index, freed);
         self.flush_settlements();
-        let ticket = self.registry.finish(&mut self.work, Some(&self.waiter));
+        let ticket = self.submit();
         if refused {
             return Err(AmqpError::PartialTxCompletion);
         }

@@ -15,9 +15,9 @@ use super::session::Session;
 use crate::engine::channel::Mode;
 use crate::engine::channel::content::{Content, Publish};
 use crate::engine::channel::expiration::parse_expiration;
+use crate::engine::dead_letter::headers_of_properties;
 use crate::engine::message::{ArenaBuilder, Body, MessageParts};
 use crate::engine::queue::QueueId;
-use crate::engine::vhost::headers_of;
 use crate::error::AmqpError;
 use crate::server::queue_cell::QueueCell;
 use crate::server::registry::{Registry, VhostCell};
@@ -38,11 +38,12 @@ pub(super) struct Targets {
 #[derive(Debug, Default)]
 pub(super) struct RouteCache {
     version: u64,
-    last: Option<(Vec<u8>, usize, Arc<Targets>)>,
+    /// The last route: length of the exchange's name, the name, the key.
+    last: Option<(Vec<u8>, Arc<Targets>)>,
+    /// Written in the same way.
     by_key: HashMap<Vec<u8>, Arc<Targets>>,
     /// One `Targets` for each set of queues, so that groups can be told apart by address.
     by_queues: HashMap<Vec<QueueId>, Arc<Targets>>,
-    scratch: Vec<u8>,
 }
 
 impl RouteCache {
@@ -54,52 +55,38 @@ impl RouteCache {
         exchange: &[u8],
         key: &[u8],
         properties: &[u8],
-    ) -> Result<&Arc<Targets>, AmqpError> {
+    ) -> Result<Arc<Targets>, AmqpError> {
         let version = vhost.version();
         if version != self.version {
-            *self = Self { version, scratch: std::mem::take(&mut self.scratch), ..Self::default() };
+            *self = Self { version, ..Self::default() };
         }
-        let known = self.last.as_ref().is_some_and(|(last, exchange_len, _)| {
-            *exchange_len == exchange.len() && last[..*exchange_len] == *exchange && last[*exchange_len..] == *key
-        });
-        if !known {
-            let targets = self.find_by_key(registry, vhost, exchange, key, properties)?;
-            if let Some(targets) = targets {
-                self.last = Some(([exchange, key].concat(), exchange.len(), targets));
-            } else {
+        if let Some((last, targets)) = &self.last
+            && usize::from(last[0]) == exchange.len()
+            && last[1..=exchange.len()] == *exchange
+            && last[1 + exchange.len()..] == *key
+        {
+            return Ok(targets.clone());
+        }
+        let mut route = Vec::with_capacity(1 + exchange.len() + key.len());
+        route.push(u8::try_from(exchange.len()).unwrap_or(u8::MAX));
+        route.extend_from_slice(exchange);
+        route.extend_from_slice(key);
+        let targets = if let Some(targets) = self.by_key.get(&route) {
+            targets.clone()
+        } else {
+            let (targets, by_key) = self.ask(registry, vhost, exchange, key, properties)?;
+            if !by_key {
                 // Not to be remembered: the next message with this key may go elsewhere.
-                let targets = self.ask(registry, vhost, exchange, key, properties)?.0;
-                self.last = None;
-                return Ok(self.by_queues.entry(targets.ids()).or_insert(targets));
+                return Ok(targets);
             }
-        }
-        Ok(&self.last.as_ref().expect("set above").2)
-    }
-
-    fn find_by_key(
-        &mut self,
-        registry: &Registry,
-        vhost: &VhostCell,
-        exchange: &[u8],
-        key: &[u8],
-        properties: &[u8],
-    ) -> Result<Option<Arc<Targets>>, AmqpError> {
-        self.scratch.clear();
-        self.scratch.push(u8::try_from(exchange.len()).unwrap_or(u8::MAX));
-        self.scratch.extend_from_slice(exchange);
-        self.scratch.extend_from_slice(key);
-        if let Some(targets) = self.by_key.get(&self.scratch) {
-            return Ok(Some(targets.clone()));
-        }
-        let (targets, by_key) = self.ask(registry, vhost, exchange, key, properties)?;
-        if !by_key {
-            return Ok(None);
-        }
-        if self.by_key.len() >= ROUTES_MAX {
-            self.by_key.clear();
-        }
-        self.by_key.insert(self.scratch.clone(), targets.clone());
-        Ok(Some(targets))
+            if self.by_key.len() >= ROUTES_MAX {
+                self.by_key.clear();
+            }
+            self.by_key.insert(route.clone(), targets.clone());
+            targets
+        };
+        self.last = Some((route, targets.clone()));
+        Ok(targets)
     }
 
     fn ask(
@@ -111,10 +98,7 @@ impl RouteCache {
         properties: &[u8],
     ) -> Result<(Arc<Targets>, bool), AmqpError> {
         let name = ShortString::try_from(exchange).map_err(|_| AmqpError::Internal)?;
-        let mut headers = || {
-            let properties = PropertiesRef::decode(properties).ok();
-            headers_of(properties.and_then(|properties| properties.headers))
-        };
+        let mut headers = || headers_of_properties(properties);
         let route = vhost.state.read().route_publish(&name, key, &mut headers)?;
         if self.by_queues.len() >= ROUTES_MAX {
             self.by_queues.clear();
@@ -132,10 +116,6 @@ impl RouteCache {
 }
 
 impl Targets {
-    fn ids(&self) -> Vec<QueueId> {
-        self.cells.iter().map(|cell| cell.id).collect()
-    }
-
     fn shares_a_queue(&self, other: &Self) -> bool {
         self.cells.iter().any(|cell| other.cells.iter().any(|theirs| cell.id == theirs.id))
     }
@@ -263,7 +243,6 @@ impl Session {
         let targets =
             self.routes.find(&self.registry, &self.vhost, content.exchange, content.routing_key, content.properties)?;
         // Routing was asked first because a missing exchange comes before bad properties.
-        let targets = targets.clone();
         let traits = self.traits(content.properties)?;
         let channel = &mut self.channels[at];
         let origin = match &mut channel.mode {
@@ -423,6 +402,12 @@ impl Session {
 }
 
 impl Batch {
+    /// Whether nothing waits to be handed over.
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.groups.is_empty()
+    }
+
     /// Whether something waits to be handed to this queue, or to any if it is not known.
     #[inline]
     pub(super) fn is_for(&self, queue: Option<QueueId>) -> bool {

@@ -19,12 +19,12 @@ use leveret_protocol::{
 
 use super::output::Output;
 use super::publishing::{Batch, ContentRef, Held, RouteCache};
-use crate::engine::channel::content::{BASIC_CLASS, Content, Publish, check_header};
+use crate::engine::channel::content::{BASIC_CLASS, Content, check_header};
 use crate::engine::channel::unacked::{Outcome, Settlements};
-use crate::engine::channel::{Channel, Lifecycle};
+use crate::engine::channel::{Channel, Lifecycle, Mode};
 use crate::engine::handshake::{ClientCapabilities, Limits};
 use crate::engine::message::{Body, OUTSIDE_BODY_MIN_BYTES, Timestamp};
-use crate::engine::queue::QueueId;
+use crate::engine::queue::{Queue, QueueId};
 use crate::engine::vhost::ConnectionId;
 use crate::error::{AmqpError, Severity};
 use crate::server::clock;
@@ -320,7 +320,7 @@ impl Session {
         match index {
             None => self.open_channel(id, &method, ids).map(|()| Progress::Open),
             Some(index) if self.channels[index].lifecycle == Lifecycle::Closing => {
-                self.on_closing_channel(index, &method);
+                self.on_closing_channel(index, method);
                 Ok(Progress::Open)
             }
             Some(index) => match self.on_channel_method(id, index, method) {
@@ -345,19 +345,14 @@ impl Session {
     }
 
     /// channel.close was sent: only its answer, or the peer's own close, is looked at.
-    fn on_closing_channel(&mut self, index: usize, method: &Method) {
+    fn on_closing_channel(&mut self, index: usize, method: Method) {
         let channel = &mut self.channels[index];
         let id = channel.id;
         if matches!(method, Method::ChannelClose(_)) {
             self.send(id, channel::CloseOk {});
         } else if let Method::BasicPublish(publish) = method {
             // Its content still has to follow in good order.
-            channel.assembly.on_publish(Publish {
-                exchange: publish.exchange.clone(),
-                routing_key: publish.routing_key.clone(),
-                mandatory: false,
-                immediate: false,
-            });
+            channel.assembly.on_publish(publish.into());
         } else if matches!(method, Method::ChannelCloseOk(_)) {
             self.channels.remove(index);
         }
@@ -366,12 +361,7 @@ impl Session {
     fn on_channel_method(&mut self, id: ChannelId, index: usize, method: Method) -> Result<Progress, AmqpError> {
         match method {
             Method::BasicPublish(publish) => {
-                self.channels[index].assembly.on_publish(Publish {
-                    exchange: publish.exchange,
-                    routing_key: publish.routing_key,
-                    mandatory: publish.mandatory,
-                    immediate: publish.immediate,
-                });
+                self.channels[index].assembly.on_publish(publish.into());
                 Ok(Progress::Open)
             }
             Method::BasicAck(ack) => {
@@ -496,9 +486,15 @@ impl Session {
     pub(super) fn end_turn(&mut self) {
         self.flush_groups();
         self.flush_settlements();
+        let ticket = self.submit();
+        self.settle_confirms(ticket);
+    }
+
+    /// Submits what queues left behind as one transaction. Returns its ticket, which the connection waits for from now on.
+    pub(super) fn submit(&mut self) -> Ticket {
         let ticket = self.registry.finish(&mut self.work, Some(&self.waiter));
         self.last_ticket = self.last_ticket.max(ticket);
-        self.settle_confirms(ticket);
+        ticket
     }
 
     /// Ends a channel's consumers, deliveries and transaction. The channel stays in the list.
@@ -519,10 +515,9 @@ impl Session {
         let Some(index) = self.channel_index(id) else { return };
         let channel = &mut self.channels[index];
         channel.unacked.abandon(&mut self.settlements);
-        channel.mode = crate::engine::channel::Mode::Plain;
+        channel.mode = Mode::Plain;
         self.flush_settlements();
-        let ticket = self.registry.finish(&mut self.work, Some(&self.waiter));
-        self.last_ticket = self.last_ticket.max(ticket);
+        self.submit();
         for cell in unused {
             self.delete_unused(&cell);
         }
@@ -530,7 +525,7 @@ impl Session {
 
     /// Deletes an auto-delete queue whose last consumer is gone.
     pub(super) fn delete_unused(&mut self, cell: &Arc<QueueCell>) {
-        let still_unused = |queue: &crate::engine::queue::Queue| {
+        let still_unused = |queue: &Queue| {
             if queue.consumer_count() == 0 { Ok(()) } else { Err(AmqpError::Internal) }
         };
         if let Ok((_, ticket)) = self.registry.delete_queue(cell, Some(&self.waiter), still_unused) {

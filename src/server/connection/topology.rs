@@ -1,11 +1,15 @@
 //! Declaring, binding and deleting: what the exchange and queue classes ask for.
 
+use std::sync::Arc;
+
 use leveret_protocol::{ChannelId, FieldTable, ShortString, exchange, queue};
 
 use super::session::{Progress, Session};
 use crate::engine::exchange::Destination;
 use crate::engine::vhost::{Binding, ExchangeRecord, QueueDeclaration};
 use crate::error::AmqpError;
+use crate::server::queue_cell::QueueCell;
+use crate::store::Ticket;
 
 /// A name without line breaks, as RabbitMQ stores it.
 fn strip_line_breaks(name: ShortString) -> ShortString {
@@ -26,7 +30,7 @@ impl Session {
         let no_wait = declare.no_wait;
         let ticket = if declare.passive {
             self.vhost.state.read().check_exchange(&name)?;
-            crate::store::Ticket::NONE
+            Ticket::NONE
         } else {
             let record = ExchangeRecord {
                 name,
@@ -90,7 +94,7 @@ impl Session {
         let (cell, ticket) = if declare.passive {
             let queue = self.vhost.state.read().queue(&name, self.id)?.id;
             let missing = AmqpError::QueueNotFound { queue: name, vhost: self.vhost.name.clone() };
-            (self.registry.queue(queue).ok_or(missing)?, crate::store::Ticket::NONE)
+            (self.registry.queue(queue).ok_or(missing)?, Ticket::NONE)
         } else {
             let server_named = name.is_empty();
             let declaration = QueueDeclaration {
@@ -184,7 +188,7 @@ impl Session {
     ) -> Result<Progress, AmqpError> {
         let cell = self.find_queue(index, &purge.queue)?;
         let purged = cell.turn(&self.registry, &mut self.work, crate::engine::queue::Queue::purge);
-        let ticket = self.registry.finish(&mut self.work, Some(&self.waiter));
+        let ticket = self.submit();
         if !purge.no_wait {
             let message_count = u32::try_from(purged).unwrap_or(u32::MAX);
             self.send_durable(id, queue::PurgeOk { message_count }, ticket);
@@ -199,7 +203,7 @@ impl Session {
         delete: &queue::Delete,
     ) -> Result<Progress, AmqpError> {
         let (deleted, ticket) = match self.find_queue(index, &delete.queue) {
-            Err(AmqpError::QueueNotFound { .. }) => (0, crate::store::Ticket::NONE),
+            Err(AmqpError::QueueNotFound { .. }) => (0, Ticket::NONE),
             Err(error) => return Err(error),
             Ok(cell) => {
                 let (queue, vhost) = (cell.name.clone(), cell.vhost.name.clone());
@@ -222,11 +226,7 @@ impl Session {
     }
 
     /// The queue that a method names, or the last declared one.
-    pub(super) fn find_queue(
-        &mut self,
-        index: usize,
-        name: &ShortString,
-    ) -> Result<std::sync::Arc<crate::server::queue_cell::QueueCell>, AmqpError> {
+    pub(super) fn find_queue(&mut self, index: usize, name: &ShortString) -> Result<Arc<QueueCell>, AmqpError> {
         let name = self.channels[index].queue_name(name)?;
         let id = self.vhost.state.read().queue(&name, self.id)?.id;
         self.cell(id).ok_or_else(|| AmqpError::QueueNotFound { queue: name, vhost: self.vhost.name.clone() })
