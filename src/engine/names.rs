@@ -43,6 +43,11 @@ impl NameGenerator {
         self.with_prefix("amq.gen-")
     }
 
+    /// A name for a queue whose declaration asks for another prefix (`x-name-prefix`).
+    pub fn queue_with_prefix(&mut self, prefix: &str) -> ShortString {
+        self.with_prefix(&format!("{prefix}-"))
+    }
+
     /// A tag for a consumer that came without one: `amq.ctag-…`.
     pub fn consumer_tag(&mut self) -> ShortString {
         self.with_prefix("amq.ctag-")

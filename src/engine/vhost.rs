@@ -11,7 +11,7 @@ use std::sync::Arc;
 use leveret_protocol::{FieldTable, FieldValue, ShortString, encode, table};
 
 use crate::engine::exchange::{Destination, Router};
-use crate::engine::queue::{QueueId, QueueSettings, check_equivalent, compare_argument};
+use crate::engine::queue::{QueueId, QueueSettings, QueueType, check_equivalent, compare_argument};
 use crate::error::AmqpError;
 
 /// A connection's number, never reused while the broker runs.
@@ -140,7 +140,7 @@ pub enum Declared {
     /// The queue was there and is equivalent.
     Existed(QueueId),
     /// The queue is new.
-    Created(QueueId, QueueSettings),
+    Created(QueueId, Box<QueueSettings>),
 }
 
 /// Where a message goes.
@@ -420,6 +420,14 @@ impl Vhost {
             return Ok((Declared::Existed(current.id), Vec::new()));
         }
         let settings = QueueSettings::from_arguments(&declaration.arguments, &name, &self.name)?;
+        let QueueDeclaration { durable: wants_durable, exclusive, auto_delete, .. } = declaration;
+        settings.queue_type.check_properties(wants_durable, exclusive, auto_delete, &name, &self.name)?;
+        if settings.queue_type == QueueType::Stream {
+            return Err(AmqpError::BadArgument(format!(
+                "invalid arg 'x-queue-type' for queue '{name}' in vhost '{}': \"unsupported queue type 'stream'\"",
+                self.name
+            )));
+        }
         let record = QueueRecord {
             id: next_id(),
             name,
@@ -432,7 +440,7 @@ impl Vhost {
         self.version += 1;
         self.restore_queue(record.clone());
         let changes = if durable { vec![Change::QueueAdded(record)] } else { Vec::new() };
-        Ok((Declared::Created(id, settings), changes))
+        Ok((Declared::Created(id, Box::new(settings)), changes))
     }
 
     /// Removes a queue with its bindings. `None` when it is gone already.

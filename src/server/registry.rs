@@ -190,7 +190,7 @@ impl Registry {
                 Declared::Existed(id) => self.queue(id).ok_or_else(missing)?,
                 Declared::Created(id, settings) => {
                     let record = state.queue_by_id(id).ok_or_else(missing)?;
-                    let queue = Queue::new(settings, record.durable, now);
+                    let queue = Queue::new(*settings, record.durable, now);
                     let cell = Arc::new(QueueCell::new(record, queue, vhost.clone()));
                     self.queues.insert(id, cell.clone());
                     // Arms the timer of a queue that expires when unused.

@@ -3,7 +3,7 @@
 
 use leveret_protocol::{FieldTable, FieldValue, queue};
 
-use crate::support::{Client, exclusive, int, is_oracle, long, table, unique};
+use crate::support::{Client, exclusive, int, is_oracle, long, s, table, unique};
 
 /// Declares a queue with one argument, which must be refused for this reason.
 #[track_caller]
@@ -165,23 +165,195 @@ fn the_queue_type_must_be_a_known_word() {
 #[test]
 fn legacy_and_unknown_arguments_are_accepted() {
     check_good_argument("x-queue-mode", long("lazy"));
+    check_good_argument("x-queue-version", int(1));
     check_good_argument("x-queue-version", int(2));
     check_good_argument("x-ha-policy", long("all"));
     check_good_argument("my own", FieldTable::new().into());
+    check_bad_argument("x-queue-version", int(3), "\"unsupported queue version '3'\"");
+}
+
+/// A durable queue of this type with one argument, which must be refused with this text.
+#[track_caller]
+fn check_refused(queue_type: &str, entries: &FieldTable, text: impl Fn(&str) -> String) {
+    let mut client = Client::open();
+    let name = unique("q");
+    let mut arguments = table([("x-queue-type", long(queue_type))]);
+    for (name, value) in entries {
+        arguments.insert(name.clone(), value.clone());
+    }
+    client.send(1, queue::Declare { queue: s(&name), durable: true, arguments, ..queue::Declare::default() });
+    client.expect_channel_close(1, 406, &text(&name), (50, 10));
+}
+
+#[track_caller]
+fn check_bad_of_type(queue_type: &str, argument: &str, value: FieldValue, reason: &str) {
+    check_refused(queue_type, &table([(argument, value)]), |name| {
+        format!("invalid arg '{argument}' for queue '{name}' in vhost '/': {reason}")
+    });
 }
 
 #[test]
 fn an_argument_of_another_queue_type_is_refused() {
-    for (argument, value) in
-        [("x-delivery-limit", int(3)), ("x-max-age", long("1h")), ("x-quorum-initial-group-size", int(3))]
-    {
+    let check = |queue_type: &str, argument: &str, value: FieldValue| {
+        check_refused(queue_type, &table([(argument, value)]), |name| {
+            format!("invalid arg '{argument}' for queue '{name}' in vhost '/' of queue type rabbit_{queue_type}_queue")
+        });
+    };
+    check("classic", "x-max-age", long("1h"));
+    check("classic", "x-quorum-initial-group-size", int(3));
+    check("classic", "x-dead-letter-strategy", long("at-least-once"));
+    check("classic", "x-max-in-memory-length", int(3));
+    check("classic", "x-initial-cluster-size", int(3));
+    check("quorum", "x-max-priority", int(3));
+    check("quorum", "x-queue-mode", long("lazy"));
+    check("quorum", "x-stream-max-segment-size-bytes", int(3));
+    for (argument, value) in [
+        ("x-message-ttl", int(3)),
+        ("x-expires", int(3)),
+        ("x-max-length", int(3)),
+        ("x-dead-letter-exchange", long("")),
+        ("x-single-active-consumer", FieldValue::Boolean(true)),
+        ("x-overflow", long("drop-head")),
+        ("x-max-priority", int(3)),
+        ("x-delivery-limit", int(3)),
+    ] {
+        check("stream", argument, value);
+    }
+}
+
+#[test]
+fn a_delivery_limit_is_accepted_for_classic_queues() {
+    if is_oracle() {
+        return; // It is ours that every type may have one.
+    }
+    check_good_argument("x-delivery-limit", int(3));
+    check_good_argument("x-delivery-limit", long("not looked at"));
+}
+
+#[test]
+fn the_arguments_of_quorum_queues_have_their_bounds() {
+    check_bad_of_type("quorum", "x-message-ttl", int(-1), "{value_negative,-1}");
+    check_bad_of_type("quorum", "x-max-length", long("1"), "\"expected integer, got longstr\"");
+    check_bad_of_type("quorum", "x-quorum-initial-group-size", int(0), "{value_zero,0}");
+    check_bad_of_type("quorum", "x-quorum-initial-group-size", int(-1), "{value_negative,-1}");
+    check_bad_of_type("quorum", "x-max-in-memory-bytes", int(-1), "{value_negative,-1}");
+    check_bad_of_type("quorum", "x-dead-letter-strategy", long("foo"), "invalid_dlx_strategy");
+    check_bad_of_type("quorum", "x-dead-letter-strategy", int(1), "{unacceptable_type,signedint}");
+    check_bad_of_type("quorum", "x-queue-leader-locator", long("foo"), "invalid_queue_locator_arg");
+    check_bad_of_type("quorum", "x-overflow", long("foo"), "invalid_overflow");
+}
+
+#[test]
+fn the_arguments_of_streams_have_their_bounds() {
+    for age in ["0s", "5", "5x", "x", "-5s", ""] {
+        if is_oracle() && matches!(age, "" | "x" | "-5s") {
+            continue; // 3.10 crashes.
+        }
+        check_bad_of_type("stream", "x-max-age", long(age), "invalid_max_age");
+    }
+    check_bad_of_type("stream", "x-max-age", int(5), "{unacceptable_type,signedint}");
+    check_bad_of_type("stream", "x-initial-cluster-size", int(0), "{value_zero,0}");
+    check_bad_of_type("stream", "x-max-length-bytes", int(-1), "{value_negative,-1}");
+    check_bad_of_type("stream", "x-stream-max-segment-size-bytes", int(-1), "{value_negative,-1}");
+    let size = table([("x-stream-max-segment-size-bytes", FieldValue::Int64(3_000_000_001))]);
+    check_refused("stream", &size, |_| "Exceeded max value for x-stream-max-segment-size-bytes".to_owned());
+    if is_oracle() {
+        return; // 3.10 knows no filters.
+    }
+    for (value, text) in [
+        (int(15), "Invalid value for x-stream-filter-size-bytes"),
+        (int(256), "Invalid value for x-stream-filter-size-bytes"),
+        (long("16"), "Invalid type for x-stream-filter-size-bytes"),
+    ] {
+        check_refused("stream", &table([("x-stream-filter-size-bytes", value)]), |_| text.to_owned());
+    }
+}
+
+#[test]
+fn a_bad_value_is_named_before_an_argument_of_another_type() {
+    let arguments = table([("x-max-priority", int(3)), ("x-max-length", int(-1))]);
+    check_refused("quorum", &arguments, |name| {
+        format!("invalid arg 'x-max-length' for queue '{name}' in vhost '/': {{value_negative,-1}}")
+    });
+    let arguments = table([("x-max-length", int(-1)), ("x-expires", int(0)), ("x-message-ttl", int(-1))]);
+    check_refused("classic", &arguments, |name| {
+        format!("invalid arg 'x-expires' for queue '{name}' in vhost '/': {{value_zero,0}}")
+    });
+}
+
+#[test]
+fn quorum_queues_and_streams_are_durable_and_shared() {
+    for queue_type in ["quorum", "stream"] {
         let mut client = Client::open();
         let name = unique("q");
-        client.send(1, queue::Declare { arguments: table([(argument, value)]), ..exclusive(&name) });
-        let text =
-            format!("invalid arg '{argument}' for queue '{name}' in vhost '/' of queue type rabbit_classic_queue");
+        let arguments = table([("x-queue-type", long(queue_type))]);
+        for (durable, exclusive, auto_delete, property) in [
+            (false, false, false, "non-durable"),
+            (false, true, false, "exclusive-owner"),
+            (true, true, false, "exclusive-owner"),
+            (false, true, true, "auto-delete"),
+            (true, false, true, "auto-delete"),
+        ] {
+            let declare = queue::Declare {
+                queue: s(&name),
+                durable,
+                exclusive,
+                auto_delete,
+                arguments: arguments.clone(),
+                ..queue::Declare::default()
+            };
+            client.send(1, declare);
+            let text = format!("invalid property '{property}' for queue '{name}' in vhost '/'");
+            client.expect_channel_close(1, 406, &text, (50, 10));
+            client.open_channel(1);
+        }
+        client.send(1, queue::Declare { durable: true, arguments, ..queue::Declare::default() });
+        let text = format!("Cannot declare a server-named queue for type rabbit_{queue_type}_queue");
         client.expect_channel_close(1, 406, &text, (50, 10));
     }
+}
+
+#[test]
+fn another_type_is_another_queue() {
+    let mut client = Client::open();
+    let name = client.durable_queue_with(1, FieldTable::new());
+    let arguments = table([("x-queue-type", long("quorum"))]);
+    client.send(1, queue::Declare { queue: s(&name), durable: true, arguments, ..queue::Declare::default() });
+    // 4.x always has a type, 3.10 only if one was asked for.
+    let difference = if is_oracle() {
+        "received the value 'quorum' of type 'longstr' but current is none"
+    } else {
+        "received 'quorum' but current is 'classic'"
+    };
+    let text = format!("inequivalent arg 'x-queue-type' for queue '{name}' in vhost '/': {difference}");
+    client.expect_channel_close(1, 406, &text, (50, 10));
+    client.open_channel(1);
+    client.delete_queue(1, &name);
+}
+
+#[test]
+fn the_prefix_of_a_server_named_queue_can_be_chosen() {
+    if is_oracle() {
+        return; // Since 4.3.
+    }
+    let mut client = Client::open();
+    let declare = |prefix: FieldValue| queue::Declare {
+        exclusive: true,
+        arguments: table([("x-name-prefix", prefix)]),
+        ..queue::Declare::default()
+    };
+    let ok = client.declare(1, declare(long("mine")));
+    let name = ok.queue.as_str().expect("text").to_owned();
+    assert!(name.starts_with("mine-") && name.len() == "mine-".len() + 22, "{name}");
+    // It is not kept: the queue is the same without it.
+    client.declare(1, exclusive(&name));
+    let long_prefix = "x".repeat(65);
+    client.send(1, declare(long(&long_prefix)));
+    let text = format!("Queue name prefix '{long_prefix}' exceeds the 64-byte limit");
+    client.expect_channel_close(1, 406, &text, (50, 10));
+    client.open_channel(1);
+    client.send(1, declare(long("amq.mine")));
+    client.expect_channel_close_code(1, 403);
 }
 
 #[test]

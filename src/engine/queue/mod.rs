@@ -22,7 +22,9 @@ pub use dispatch::{ChannelLimit, ConsumerId, ConsumerSpec, Window};
 pub use lane::{Loaded, Run, Settled};
 pub use marks::Marks;
 pub(crate) use settings::compare_argument;
-pub use settings::{Overflow, QueueSettings, TTL_MAX_MS, check_equivalent};
+pub use settings::{
+    DeadLetterStrategy, ExpiryMode, Overflow, QueueSettings, QueueType, StreamSettings, TTL_MAX_MS, check_equivalent,
+};
 
 use dispatch::Consumers;
 use expiry::Deadlines;
@@ -277,7 +279,7 @@ impl Queue {
             for index in 0..count {
                 if self.would_overflow(arena.message(index).body_len() as u64) {
                     refused.push(index);
-                    if self.settings.overflow == Overflow::RejectPublishDlx && self.settings.dead_letters() {
+                    if self.settings.overflow() == Overflow::RejectPublishDlx && self.settings.dead_letters() {
                         let run = refused_run(arena, index);
                         fx.push(QueueEffect::DeadLetter { run, reason: DeathReason::MaxLen });
                     }
@@ -545,7 +547,7 @@ impl Queue {
 
     /// Drops from the head what is over the length limits.
     fn trim(&mut self, fx: &mut Vec<QueueEffect>) {
-        if self.settings.overflow != Overflow::DropHead || !self.settings.has_length_limit() {
+        if self.settings.overflow() != Overflow::DropHead || !self.settings.has_length_limit() {
             return;
         }
         while self.settings.max_length.is_some_and(|max| self.ready() > max)

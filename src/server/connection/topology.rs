@@ -6,10 +6,14 @@ use leveret_protocol::{ChannelId, FieldTable, ShortString, exchange, queue};
 
 use super::session::{Progress, Session};
 use crate::engine::exchange::Destination;
+use crate::engine::queue::QueueType;
 use crate::engine::vhost::{Binding, ExchangeRecord, QueueDeclaration};
 use crate::error::AmqpError;
 use crate::server::queue_cell::QueueCell;
 use crate::store::Ticket;
+
+/// The longest `x-name-prefix`, as in RabbitMQ: a name has 255 octets, and what the broker adds must fit.
+const NAME_PREFIX_MAX_BYTES: usize = 64;
 
 /// A name without line breaks, as RabbitMQ stores it.
 fn strip_line_breaks(name: ShortString) -> ShortString {
@@ -96,15 +100,17 @@ impl Session {
             let missing = AmqpError::QueueNotFound { queue: name, vhost: self.vhost.name.clone() };
             (self.registry.queue(queue).ok_or(missing)?, Ticket::NONE)
         } else {
-            let server_named = name.is_empty();
-            let declaration = QueueDeclaration {
-                name: if server_named { self.registry.names.lock().queue() } else { name },
+            let mut declaration = QueueDeclaration {
+                name,
                 durable: declare.durable,
                 exclusive: declare.exclusive,
                 auto_delete: declare.auto_delete,
                 arguments: declare.arguments,
-                server_named,
+                server_named: false,
             };
+            if declaration.name.is_empty() {
+                self.name_queue(&mut declaration)?;
+            }
             let exclusive = declaration.exclusive;
             let declared = self.registry.declare_queue(&self.vhost, declaration, self.id, self.now, &self.waiter)?;
             if exclusive && !self.exclusive.contains(&declared.0.id) {
@@ -127,6 +133,31 @@ impl Session {
             self.send_durable(id, ok, ticket);
         }
         Ok(Progress::Open)
+    }
+
+    /// Gives a queue that was declared without a name one: `amq.gen-…`, or with the prefix that `x-name-prefix` asks for.
+    fn name_queue(&self, declaration: &mut QueueDeclaration) -> Result<(), AmqpError> {
+        if let Some(queue_type) = QueueType::from_arguments(&declaration.arguments) {
+            queue_type.check_server_named()?;
+        }
+        let Some(prefix) = declaration.arguments.remove("x-name-prefix") else {
+            declaration.name = self.registry.names.lock().queue();
+            declaration.server_named = true;
+            return Ok(());
+        };
+        let text = prefix.as_long_str().and_then(|octets| std::str::from_utf8(octets).ok()).ok_or_else(|| {
+            AmqpError::BadArgument(format!(
+                "invalid arg 'x-name-prefix' for queue '' in vhost '{}': {{unacceptable_type,{}}}",
+                self.vhost.name,
+                prefix.type_name()
+            ))
+        })?;
+        if text.len() > NAME_PREFIX_MAX_BYTES {
+            return Err(AmqpError::BadArgument(format!("Queue name prefix '{text}' exceeds the 64-byte limit")));
+        }
+        // A reserved prefix stays reserved.
+        declaration.name = strip_line_breaks(self.registry.names.lock().queue_with_prefix(text));
+        Ok(())
     }
 
     pub(super) fn queue_bind(&mut self, id: ChannelId, index: usize, bind: queue::Bind) -> Result<Progress, AmqpError> {
