@@ -40,6 +40,13 @@ pub enum AmqpError {
         /// Its vhost.
         vhost: ShortString,
     },
+    /// basic.get from a quorum queue with a single active consumer.
+    GetFromSingleActive {
+        /// The queue.
+        queue: ShortString,
+        /// Its vhost.
+        vhost: ShortString,
+    },
     /// Delete if-unused of a queue with consumers.
     QueueInUse {
         /// The queue.
@@ -180,7 +187,7 @@ impl AmqpError {
             Self::QueueNotFound { .. } | Self::ExchangeNotFound { .. } | Self::NoPreviouslyDeclaredQueue => {
                 ReplyCode::NOT_FOUND
             }
-            Self::QueueLocked { .. } => ReplyCode::RESOURCE_LOCKED,
+            Self::QueueLocked { .. } | Self::GetFromSingleActive { .. } => ReplyCode::RESOURCE_LOCKED,
             Self::QueueInExclusiveUse { .. }
             | Self::ReservedName { .. }
             | Self::DefaultExchange
@@ -258,6 +265,11 @@ impl fmt::Display for AmqpError {
             Self::QueueInExclusiveUse { queue, vhost } => {
                 write!(f, "queue '{queue}' in vhost '{vhost}' in exclusive use")
             }
+            Self::GetFromSingleActive { queue, vhost } => write!(
+                f,
+                "cannot obtain access to locked queue '{queue}' in vhost '{vhost}'. basic.get operations are not \
+                 supported by quorum queues with single active consumer"
+            ),
             Self::QueueInUse { queue, vhost } => write!(f, "queue '{queue}' in vhost '{vhost}' in use"),
             Self::QueueNotEmpty { queue, vhost } => write!(f, "queue '{queue}' in vhost '{vhost}' not empty"),
             Self::ExchangeInUse { exchange, vhost } => write!(f, "exchange '{exchange}' in vhost '{vhost}' in use"),

@@ -24,6 +24,8 @@ use bytes::Bytes;
 /// Bodies of at least this many octets stay where they were received instead of being copied into the arena.
 pub const OUTSIDE_BODY_MIN_BYTES: usize = 4 * 1024;
 
+/// The bit of `priority` in the first octet of the property flags (spec §4.2.6.1).
+const PRIORITY_PRESENT: u8 = 0x08;
 const FLAG_PERSISTENT: u8 = 1;
 const FLAG_OUTSIDE: u8 = 2;
 const FLAG_BROKER_DEATHS: u8 = 4;
@@ -310,6 +312,11 @@ impl<'a> Message<'a> {
     /// The `priority` property, 0 if absent.
     pub fn priority(&self) -> u8 {
         self.head[1]
+    }
+
+    /// Whether the publisher gave it a `priority`.
+    pub fn has_priority(&self) -> bool {
+        self.properties().first().is_some_and(|flags| flags & PRIORITY_PRESENT != 0)
     }
 
     /// When it entered its queues.

@@ -29,6 +29,9 @@ impl Work {
             QueueEffect::Settled { lane, settled } => {
                 self.ops.push(Op::Settled { lane: LaneKey::new(cell.id, lane), settled });
             }
+            QueueEffect::Returned { lane, seq, count } => {
+                self.ops.push(Op::Returned { lane: LaneKey::new(cell.id, lane), seq, count });
+            }
             QueueEffect::DeadLetter { run, reason } => self.dead.push_back((cell.clone(), run, reason)),
             QueueEffect::Load { lane, from_seq } => self.loads.push((cell.clone(), lane, from_seq)),
         }

@@ -19,7 +19,8 @@ use super::schema::exchanges::{self, EXCHANGES};
 use super::schema::lanes::{LANES, LaneState};
 use super::schema::meta::{FORMAT, KEY_CLEAN, KEY_FORMAT, KEY_NEXT_QUEUE_ID, KEY_NODE, META};
 use super::schema::queues::{self, QUEUES};
-use super::writer::Writer;
+use super::schema::returns::{self, RETURNS};
+use super::writer::{Returns, Writer};
 use super::{LaneKey, LoadReply, LoadRequest, Op, Recovered, Store, StoreError, Ticket, Transaction};
 use crate::engine::queue::{Marks, RecoveredLane};
 
@@ -130,8 +131,9 @@ impl DiskStore {
             }
             Some(_) => {}
         }
-        let (recovered, lanes) = recover(&database).map_err(|cause| failed(data_dir, "cannot read", &cause))?;
-        mark_running(&database).map_err(|cause| failed(data_dir, "cannot write", &cause))?;
+        let (recovered, lanes, returns) =
+            recover(&database).map_err(|cause| failed(data_dir, "cannot read", &cause))?;
+        mark_running(&database, &lanes).map_err(|cause| failed(data_dir, "cannot write", &cause))?;
         let database = Arc::new(database);
         let shared = Arc::new(Shared {
             mailbox: Mutex::default(),
@@ -142,7 +144,7 @@ impl DiskStore {
             data_dir: data_dir.to_owned(),
         });
         let queues: HashSet<_> = recovered.queues.iter().map(|(_, queue, _)| queue.id).collect();
-        let writer = Writer::new(database.clone(), shared.clone(), lanes, queues, recovered.next_queue_id);
+        let writer = Writer::new(database.clone(), shared.clone(), lanes, returns, queues, recovered.next_queue_id);
         let (sender, requests) = mpsc::channel();
         let spawn = |name: &str, body: Box<dyn FnOnce() + Send>| {
             std::thread::Builder::new()
@@ -264,20 +266,55 @@ fn initialise(database: &Database, node: u64) -> Result<(), redb::Error> {
         txn.open_table(LANES)?;
         txn.open_table(BATCHES)?;
         txn.open_table(SETTLED)?;
+        txn.open_table(RETURNS)?;
     }
     txn.commit()?;
     Ok(())
 }
 
-fn mark_running(database: &Database) -> Result<(), redb::Error> {
+/// Notes that the broker runs, and removes counts of messages that are no more.
+fn mark_running(database: &Database, lanes: &BTreeMap<u64, LaneState>) -> Result<(), redb::Error> {
     let txn = database.begin_write()?;
     txn.open_table(META)?.insert(KEY_CLEAN, 0)?;
+    txn.open_table(RETURNS)?.retain(|(lane, seq), _| is_live(lanes, lane, seq))?;
     txn.commit()?;
     Ok(())
 }
 
+/// Whether a lane may have a message with this number.
+fn is_live(lanes: &BTreeMap<u64, LaneState>, lane: u64, seq: u64) -> bool {
+    lanes.get(&lane).is_some_and(|state| (state.head_seq..state.next_seq).contains(&seq))
+}
+
+/// Reads how often messages came back.
+fn recover_returns(
+    database: &Database,
+    lanes: &BTreeMap<u64, LaneState>,
+    unreadable: impl Fn(&str, &dyn fmt::Debug),
+) -> Result<Returns, redb::Error> {
+    let mut found = Returns::new();
+    let table = match database.begin_read()?.open_table(RETURNS) {
+        Ok(table) => table,
+        // A store of a release that did not count.
+        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(found),
+        Err(cause) => return Err(cause.into()),
+    };
+    for entry in table.iter()? {
+        let (key, value) = entry?;
+        let (lane, seq) = key.value();
+        match returns::decode(value.value()) {
+            Some(count) if is_live(lanes, lane, seq) => {
+                found.entry(lane).or_default().insert(seq, count);
+            }
+            Some(_) => {}
+            None => unreadable("returns", &key.value()),
+        }
+    }
+    Ok(found)
+}
+
 /// Reads everything but messages. A record that cannot be read is reported and left out.
-fn recover(database: &Database) -> Result<(Recovered, BTreeMap<u64, LaneState>), redb::Error> {
+fn recover(database: &Database) -> Result<(Recovered, BTreeMap<u64, LaneState>, Returns), redb::Error> {
     let txn = database.begin_read()?;
     let meta = txn.open_table(META)?;
     let mut recovered = Recovered {
@@ -312,6 +349,7 @@ fn recover(database: &Database) -> Result<(Recovered, BTreeMap<u64, LaneState>),
             None => unreadable("lanes", &key.value()),
         }
     }
+    let returns = recover_returns(database, &lanes, unreadable)?;
     for entry in txn.open_table(QUEUES)?.iter()? {
         let (key, value) = entry?;
         let Some((vhost, record)) = queues::decode(key.value(), value.value()) else {
@@ -330,6 +368,7 @@ fn recover(database: &Database) -> Result<(Recovered, BTreeMap<u64, LaneState>),
             // Numbers that only transient messages had are given again.
             redelivered_below: if clean { state.delivered_below.min(state.next_seq) } else { state.next_seq },
             expiring: state.expiring,
+            returns: returns.get(key).into_iter().flatten().map(|(seq, count)| (*seq, *count)).collect(),
         });
         recovered.queues.push((vhost, record, found.collect()));
     }
@@ -341,7 +380,7 @@ fn recover(database: &Database) -> Result<(Recovered, BTreeMap<u64, LaneState>),
         clean = recovered.clean,
         "store opened"
     );
-    Ok((recovered, lanes))
+    Ok((recovered, lanes, returns))
 }
 
 fn read_loop(database: &Database, requests: &mpsc::Receiver<LoadRequest>) {

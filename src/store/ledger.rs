@@ -62,6 +62,10 @@ pub(super) struct Ledger {
     early: Vec<Settled>,
     appended: Vec<Appended>,
     settled: Vec<Settled>,
+    /// Messages that came back, as this commit tells.
+    came_back: Vec<(u64, u32)>,
+    /// How often messages came back, as it stands on disk.
+    returns: BTreeMap<u64, u32>,
     /// Batches whose marks this commit changed.
     touched: Vec<u64>,
     pub(super) dirty: bool,
@@ -78,13 +82,28 @@ pub(super) struct Rows {
     pub(super) remove: BTreeMap<u64, bool>,
     /// Settled rows to write.
     pub(super) mark: Vec<(u64, Vec<u8>)>,
+    /// Rows of `returns` to write: sequence number and count.
+    pub(super) count: BTreeMap<u64, u32>,
+    /// Rows of `returns` to remove.
+    pub(super) uncount: Vec<u64>,
+}
+
+impl Rows {
+    /// Whether there is nothing to write.
+    pub(super) fn is_empty(&self) -> bool {
+        self.insert.is_empty()
+            && self.remove.is_empty()
+            && self.mark.is_empty()
+            && self.count.is_empty()
+            && self.uncount.is_empty()
+    }
 }
 
 impl Ledger {
     /// A lane found at start.
-    pub(super) fn recovered(state: LaneState) -> Self {
+    pub(super) fn recovered(state: LaneState, returns: BTreeMap<u64, u32>) -> Self {
         let unknown = (state.count > 0).then(|| (state.head_seq, state.next_seq.saturating_sub(1)));
-        Self { state, written: state, unknown, ..Self::default() }
+        Self { state, written: state, unknown, returns, ..Self::default() }
     }
 
     /// Messages came in.
@@ -97,6 +116,12 @@ impl Ledger {
     pub(super) fn settle(&mut self, settled: Settled) {
         self.dirty = true;
         self.settled.push(settled);
+    }
+
+    /// A message came back this often.
+    pub(super) fn came_back(&mut self, seq: u64, count: u32) {
+        self.dirty = true;
+        self.came_back.push((seq, count));
     }
 
     /// Sums up the commit: what to write and remove. `find` looks a batch up on disk: the one that starts at or before a
@@ -114,6 +139,7 @@ impl Ledger {
         if !self.early.is_empty() {
             settled.append(&mut self.early);
         }
+        self.count_returns(&settled, &mut rows);
         for settled in settled.drain(..) {
             if self.settle_appended(&settled) {
                 continue;
@@ -139,6 +165,28 @@ impl Ledger {
             self.written = new;
             new
         })
+    }
+
+    /// Writes down how often messages came back, and forgets it of those that left. Connections submit in their own order,
+    /// so counts only grow, and a count that comes after its message left stays until the next start: it means nothing.
+    fn count_returns(&mut self, settled: &[Settled], rows: &mut Rows) {
+        for (seq, count) in self.came_back.drain(..) {
+            let known = self.returns.entry(seq).or_insert(0);
+            if count > *known {
+                *known = count;
+                rows.count.insert(seq, count);
+            }
+        }
+        if self.returns.is_empty() {
+            return;
+        }
+        for settled in settled {
+            while let Some((&seq, _)) = self.returns.range(settled.first_seq..=settled.last_seq).next() {
+                self.returns.remove(&seq);
+                rows.count.remove(&seq);
+                rows.uncount.push(seq);
+            }
+        }
     }
 
     /// Settles what came in with this same commit: it will not be written.
@@ -384,6 +432,25 @@ mod tests {
     }
 
     #[test]
+    fn counts_of_returns_go_with_their_messages() {
+        let mut ledger = Ledger::default();
+        ledger.append(0, arena(5), 0, 5);
+        ledger.came_back(1, 1);
+        ledger.came_back(3, 2);
+        let rows = close(&mut ledger);
+        assert_eq!(rows.count.into_iter().collect::<Vec<_>>(), [(1, 1), (3, 2)]);
+        // A count that was overtaken says nothing new.
+        ledger.came_back(3, 1);
+        ledger.came_back(1, 2);
+        ledger.settle(settled(3, 4));
+        let rows = close(&mut ledger);
+        assert_eq!((rows.count.into_iter().collect::<Vec<_>>(), rows.uncount), (vec![(1, 2)], vec![3]));
+        ledger.settle(settled(0, 2));
+        assert_eq!(close(&mut ledger).uncount, [1]);
+        assert!(ledger.returns.is_empty());
+    }
+
+    #[test]
     fn a_batch_goes_with_its_last_message() {
         let mut ledger = Ledger::default();
         ledger.append(0, arena(10), 0, 10);
@@ -454,7 +521,7 @@ mod tests {
     #[test]
     fn a_batch_of_before_the_start_is_looked_up() {
         let state = LaneState { head_seq: 10, next_seq: 20, count: 10, body_bytes: 10, ..LaneState::default() };
-        let mut ledger = Ledger::recovered(state);
+        let mut ledger = Ledger::recovered(state, BTreeMap::new());
         ledger.settle(settled(10, 19));
         let rows = ledger
             .close_round(|seq, _| {

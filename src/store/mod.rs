@@ -96,6 +96,15 @@ pub enum Op {
         /// Which.
         settled: Settled,
     },
+    /// A message came back this often.
+    Returned {
+        /// Where to.
+        lane: LaneKey,
+        /// Its sequence number.
+        seq: u64,
+        /// How often.
+        count: u32,
+    },
     /// A durable entity came or went.
     Define {
         /// Its vhost.

@@ -19,6 +19,7 @@ use super::schema::exchanges::{self, EXCHANGES};
 use super::schema::lanes::{LANES, LaneState};
 use super::schema::meta::{KEY_CLEAN, KEY_NEXT_QUEUE_ID, META};
 use super::schema::queues::{self, QUEUES};
+use super::schema::returns::{self, RETURNS};
 use super::{LaneKey, Op, Ticket, Transaction, Waiter};
 use crate::engine::queue::QueueId;
 use crate::engine::vhost::Change;
@@ -35,6 +36,9 @@ pub(super) struct Writer {
     scratch: Vec<u8>,
 }
 
+/// How often messages came back, by lane and sequence number.
+pub(super) type Returns = BTreeMap<u64, BTreeMap<u64, u32>>;
+
 /// A definition to be written.
 type Definition = (ShortString, Change);
 
@@ -42,6 +46,7 @@ struct Tables<'txn> {
     batches: Table<'txn, (u64, u64), &'static [u8]>,
     settled: Table<'txn, (u64, u64), &'static [u8]>,
     lanes: Table<'txn, u64, &'static [u8]>,
+    returns: Table<'txn, (u64, u64), &'static [u8]>,
 }
 
 impl Writer {
@@ -49,11 +54,15 @@ impl Writer {
         database: Arc<Database>,
         shared: Arc<Shared>,
         lanes: BTreeMap<u64, LaneState>,
+        mut returns: Returns,
         queues: HashSet<QueueId>,
         next_queue_id: u64,
     ) -> Self {
-        let ledgers =
-            lanes.into_iter().map(|(lane, state)| (LaneKey::from_number(lane), Ledger::recovered(state))).collect();
+        let ledger = |(lane, state)| {
+            let returns = returns.remove(&lane).unwrap_or_default();
+            (LaneKey::from_number(lane), Ledger::recovered(state, returns))
+        };
+        let ledgers = lanes.into_iter().map(ledger).collect();
         Self { database, shared, ledgers, queues, next_queue_id, scratch: Vec::new() }
     }
 
@@ -114,6 +123,7 @@ impl Writer {
                 batches: txn.open_table(BATCHES)?,
                 settled: txn.open_table(SETTLED)?,
                 lanes: txn.open_table(LANES)?,
+                returns: txn.open_table(RETURNS)?,
             };
             for lane in touched {
                 changed |= self.write_lane(lane, &mut tables)?;
@@ -149,6 +159,16 @@ impl Writer {
                     touched.push(lane);
                 }
                 return ledger.settle(settled);
+            }
+            Op::Returned { lane, seq, count } => {
+                if !self.queues.contains(&lane.queue()) {
+                    return;
+                }
+                let ledger = self.ledgers.entry(lane).or_default();
+                if !ledger.dirty {
+                    touched.push(lane);
+                }
+                return ledger.came_back(seq, count);
             }
             Op::Delivered { lane, below } => match self.ledgers.get_mut(&lane) {
                 Some(ledger) if ledger.state.delivered_below != below => {
@@ -188,7 +208,7 @@ impl Writer {
         let Some(ledger) = self.ledgers.get_mut(&lane) else { return Ok(true) };
         let key = lane.get();
         let rows = ledger.close_round(|seq, last_seq| find_batch(key, seq, last_seq, tables))?;
-        let changed = !rows.insert.is_empty() || !rows.remove.is_empty() || !rows.mark.is_empty();
+        let changed = !rows.is_empty();
         let counters = ledger.take_counters(changed);
         for (first_seq, has_row) in rows.remove {
             tables.batches.remove((key, first_seq))?;
@@ -203,6 +223,12 @@ impl Writer {
         }
         for (first_seq, bitmap) in &rows.mark {
             tables.settled.insert((key, *first_seq), bitmap.as_slice())?;
+        }
+        for (seq, count) in rows.count {
+            tables.returns.insert((key, seq), returns::encode_value(count).as_slice())?;
+        }
+        for seq in rows.uncount {
+            tables.returns.remove((key, seq))?;
         }
         if let Some(counters) = counters {
             tables.lanes.insert(key, counters.encode().as_slice())?;
@@ -263,6 +289,7 @@ fn remove_messages(txn: &WriteTransaction, id: QueueId) -> Result<(), redb::Erro
     txn.open_table(LANES)?.retain_in(first..=last, |_, _| false)?;
     txn.open_table(BATCHES)?.retain_in((first, 0)..=(last, u64::MAX), |_, _| false)?;
     txn.open_table(SETTLED)?.retain_in((first, 0)..=(last, u64::MAX), |_, _| false)?;
+    txn.open_table(RETURNS)?.retain_in((first, 0)..=(last, u64::MAX), |_, _| false)?;
     Ok(())
 }
 

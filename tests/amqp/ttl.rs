@@ -8,7 +8,8 @@ use std::time::Instant;
 use leveret_protocol::{FieldTable, basic, queue};
 
 use crate::support::{
-    Client, exclusive, int, long, mandatory, millis, no_properties, passive, table, unique, wait_until, with_expiration,
+    Client, exclusive, int, is_oracle, long, mandatory, millis, no_properties, passive, table, unique, wait_until,
+    with_expiration,
 };
 
 fn ttl(milliseconds: i32) -> FieldTable {
@@ -234,4 +235,21 @@ fn messages_of_an_expired_queue_are_not_dead_lettered() {
     wait_until("the queue is gone", || !client.exchange_exists(&exchange));
     client.consume_with(1, basic::Consume { no_ack: true, ..crate::support::consume(&dead) });
     client.expect_nothing_for(millis(100));
+}
+
+#[test]
+fn a_queue_may_look_at_its_head_only() {
+    if is_oracle() {
+        return; // RabbitMQ always does; the argument is ours.
+    }
+    let mut client = Client::open();
+    let queue = client.temporary_queue_with(1, table([("x-expiry-mode", long("head"))]));
+    client.publish_with(1, "", &queue, &with_expiration("10000"), "long");
+    client.publish_with(1, "", &queue, &with_expiration("20"), "short");
+    client.barrier(1);
+    std::thread::sleep(millis(60));
+    client.expect_ready(1, &queue, 2);
+    assert_eq!(client.get(1, &queue).text(), "long");
+    client.expect_empty(1, &queue);
+    client.expect_ready(1, &queue, 0);
 }

@@ -167,6 +167,8 @@ pub(super) struct Consumers {
     lines: BTreeMap<Reverse<i64>, VecDeque<ConsumerId>>,
     /// With a single active consumer: everybody in order of subscription, the active one first.
     single_active: Option<VecDeque<ConsumerId>>,
+    /// The single active consumer makes way for one of higher priority once it has nothing unacked (quorum queues).
+    makes_way: bool,
     next_id: u32,
     exclusive: bool,
 }
@@ -175,9 +177,9 @@ pub(super) struct Consumers {
 const RUN_MAX: u32 = 1024;
 
 impl Consumers {
-    /// No consumers yet; `single_active` for `x-single-active-consumer`.
-    pub(super) fn new(single_active: bool) -> Self {
-        Self { single_active: single_active.then(VecDeque::new), ..Self::default() }
+    /// No consumers yet; `single_active` for `x-single-active-consumer`, `makes_way` if priority decides who that is.
+    pub(super) fn new(single_active: bool, makes_way: bool) -> Self {
+        Self { single_active: single_active.then(VecDeque::new), makes_way, ..Self::default() }
     }
 
     /// How many there are.
@@ -204,8 +206,38 @@ impl Consumers {
         if let Some(order) = &mut self.single_active {
             order.push_back(id);
         }
+        self.make_way();
         self.resume(id);
         id
+    }
+
+    /// The one that waits with a higher priority than the active consumer has.
+    fn successor(&self) -> Option<usize> {
+        let order = self.single_active.as_ref().filter(|_| self.makes_way)?;
+        let priority = |at: usize| self.all[&order[at]].spec.priority;
+        let best = (1..order.len()).max_by_key(|at| (priority(*at), Reverse(*at)))?;
+        (priority(best) > priority(0)).then_some(best)
+    }
+
+    /// Has the active consumer take no more if one of higher priority waits, and puts that in its place when nothing is
+    /// unacked.
+    fn make_way(&mut self) {
+        let Some(successor) = self.successor() else { return };
+        let Some(order) = &mut self.single_active else { return };
+        let active = order[0];
+        let Some(consumer) = self.all.get_mut(&active) else { return };
+        let (priority, free) = (consumer.spec.priority, consumer.unacked == 0);
+        if std::mem::take(&mut consumer.in_line) {
+            self.leave_line(active, priority);
+        }
+        if free && let Some(order) = &mut self.single_active {
+            let next = order.remove(successor);
+            order.extend(next);
+            order.rotate_right(1);
+            if let Some(next) = next {
+                self.resume(next);
+            }
+        }
     }
 
     /// Removes a consumer; what it has unacked stays unacked.
@@ -301,6 +333,7 @@ impl Consumers {
     pub(super) fn settled(&mut self, id: ConsumerId, count: u32) {
         if let Some(consumer) = self.all.get_mut(&id) {
             consumer.unacked = consumer.unacked.saturating_sub(count);
+            self.make_way();
             self.resume(id);
         }
     }
@@ -308,6 +341,9 @@ impl Consumers {
     /// Lets a consumer join its line again if it may take messages now.
     pub(super) fn resume(&mut self, id: ConsumerId) {
         if self.single_active.as_ref().is_some_and(|order| order.front() != Some(&id)) {
+            return;
+        }
+        if self.makes_way && self.successor().is_some() {
             return;
         }
         let Some(consumer) = self.all.get_mut(&id) else { return };
@@ -360,7 +396,7 @@ mod tests {
 
     #[test]
     fn equal_consumers_take_turns() {
-        let mut consumers = Consumers::new(false);
+        let mut consumers = Consumers::new(false, false);
         let [a, b, c] = [(); 3].map(|()| consumers.add(spec(0, 0)));
         let order: Vec<_> = (0..7).filter_map(|_| deliver(&mut consumers)).collect();
         assert_eq!(order, [a, b, c, a, b, c, a]);
@@ -368,7 +404,7 @@ mod tests {
 
     #[test]
     fn the_highest_priority_takes_all_until_it_is_full() {
-        let mut consumers = Consumers::new(false);
+        let mut consumers = Consumers::new(false, false);
         let low = consumers.add(spec(1, 0));
         let high = consumers.add(spec(2, 10));
         let order: Vec<_> = (0..4).filter_map(|_| deliver(&mut consumers)).collect();
@@ -379,7 +415,7 @@ mod tests {
 
     #[test]
     fn a_channel_limit_is_shared() {
-        let mut consumers = Consumers::new(false);
+        let mut consumers = Consumers::new(false, false);
         let limit = Arc::new(ChannelLimit::default());
         limit.set(3);
         let ids = [(); 2].map(|()| consumers.add(ConsumerSpec { channel_limit: limit.clone(), ..spec(0, 0) }));
@@ -393,7 +429,7 @@ mod tests {
 
     #[test]
     fn only_the_single_active_consumer_gets_messages() {
-        let mut consumers = Consumers::new(true);
+        let mut consumers = Consumers::new(true, false);
         let first = consumers.add(spec(0, 0));
         let second = consumers.add(spec(0, 0));
         let third = consumers.add(spec(0, 5));
@@ -405,8 +441,28 @@ mod tests {
     }
 
     #[test]
+    fn the_single_active_consumer_makes_way_when_it_has_nothing_unacked() {
+        let mut consumers = Consumers::new(true, true);
+        let first = consumers.add(spec(0, 0));
+        assert_eq!(deliver(&mut consumers), Some(first));
+        let equal = consumers.add(spec(0, 0));
+        assert_eq!(deliver(&mut consumers), Some(first));
+        let higher = consumers.add(spec(0, 5));
+        assert_eq!(deliver(&mut consumers), None);
+        consumers.resume_all();
+        consumers.settled(first, 1);
+        assert_eq!(deliver(&mut consumers), None);
+        consumers.settled(first, 1);
+        assert_eq!(deliver(&mut consumers), Some(higher));
+        consumers.remove(higher);
+        assert_eq!(deliver(&mut consumers), Some(first));
+        consumers.remove(first);
+        assert_eq!(deliver(&mut consumers), Some(equal));
+    }
+
+    #[test]
     fn a_full_window_parks_a_consumer_until_it_is_resumed() {
-        let mut consumers = Consumers::new(false);
+        let mut consumers = Consumers::new(false, false);
         let window = Arc::new(Window::new(100));
         let id = consumers.add(ConsumerSpec { window: window.clone(), ..spec(0, 0) });
         window.add(100);

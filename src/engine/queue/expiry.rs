@@ -1,13 +1,13 @@
 //! Time to live: messages that expire, and queues that nobody uses (RabbitMQ extensions).
 //!
 //! A message with an `expiration` of its own has an entry in a heap, so it expires on time wherever it stands; a queue's
-//! `x-message-ttl` is the same for all and needs only the head to be watched. Both count from the message's arrival, so a
-//! requeued message keeps its deadline.
+//! `x-message-ttl` is the same for all and needs only the head to be watched. With `x-expiry-mode: head` only the head is
+//! looked at for both. Both count from the message's arrival, so a requeued message keeps its deadline.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use super::{DeathReason, Queue, QueueEffect, TimeoutOutcome};
+use super::{DeathReason, ExpiryMode, Queue, QueueEffect, TimeoutOutcome};
 use crate::engine::message::{Message, Timestamp};
 
 /// When messages with an expiration of their own expire.
@@ -22,6 +22,12 @@ impl Deadlines {
         if let Some(expiration_ms) = message.expiration_ms() {
             self.heap.push(Reverse((message.enqueued_at().plus_millis(expiration_ms), lane, seq)));
         }
+    }
+
+    /// The same for a message that may live no longer than `ttl_ms` anyway.
+    pub(super) fn add_within(&mut self, message: &Message<'_>, ttl_ms: u64, lane: u8, seq: u64) {
+        let lives_ms = message.expiration_ms().map_or(ttl_ms, |expiration_ms| expiration_ms.min(ttl_ms));
+        self.heap.push(Reverse((message.enqueued_at().plus_millis(lives_ms), lane, seq)));
     }
 
     /// Whether most entries may be of messages that are gone.
@@ -51,11 +57,30 @@ impl Queue {
             // An unacked message is looked at again when it is requeued; a settled one is gone.
             self.drop_ready(lane, seq, DeathReason::Expired, fx);
         }
-        let Some(ttl_ms) = self.settings.message_ttl_ms else { return };
-        for number in 0..self.lanes.len() {
-            let number = u8::try_from(number).expect("at most 256 priorities");
-            while let Some((seq, message)) = self.lanes[usize::from(number)].peek()
-                && message.enqueued_at().plus_millis(ttl_ms) <= now
+        self.expire_heads(now, fx);
+    }
+
+    /// Whether the time of messages is looked at when they come to the head.
+    pub(super) fn watches_heads(&self) -> bool {
+        self.settings.message_ttl_ms.is_some() || self.settings.expiry_mode == ExpiryMode::Head
+    }
+
+    /// When the time of a message at the head is over.
+    fn head_due(&self, message: &Message<'_>) -> Option<Timestamp> {
+        let own_ms = message.expiration_ms().filter(|_| self.settings.expiry_mode == ExpiryMode::Head);
+        let lives_ms = own_ms.into_iter().chain(self.settings.message_ttl_ms).min()?;
+        Some(message.enqueued_at().plus_millis(lives_ms))
+    }
+
+    /// Drops or dead-letters what stands at the head of a lane and whose time is over.
+    pub(super) fn expire_heads(&mut self, now: Timestamp, fx: &mut Vec<QueueEffect>) {
+        if !self.watches_heads() {
+            return;
+        }
+        for at in 0..self.lanes.len() {
+            let number = self.lanes[at].number();
+            while let Some((seq, message)) = self.lanes[at].peek()
+                && self.head_due(&message).is_some_and(|due| due <= now)
             {
                 if !self.drop_ready(number, seq, DeathReason::Expired, fx) {
                     break;
@@ -70,10 +95,12 @@ impl Queue {
     /// When [`Queue::handle_timeout`] next has something to do.
     pub fn deadline(&self) -> Option<Timestamp> {
         let own = self.deadlines.heap.peek().map(|Reverse((due, ..))| *due);
-        let head = self.settings.message_ttl_ms.and_then(|ttl_ms| {
+        let head = if self.watches_heads() {
             let heads = self.lanes.iter().filter_map(super::lane::Lane::peek);
-            heads.map(|(_, message)| message.enqueued_at().plus_millis(ttl_ms)).min()
-        });
+            heads.filter_map(|(_, message)| self.head_due(&message)).min()
+        } else {
+            None
+        };
         let unused = self
             .settings
             .expires_ms

@@ -15,7 +15,7 @@
 //! has no settled message. Every message is in exactly one of ready, unacked, settled.
 //! Not here: consumers (`dispatch`), expiry (`expiry`), the store.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::RecoveredLane;
@@ -37,6 +37,8 @@ pub struct Run {
     pub first_seq: u64,
     /// All of them were delivered before.
     pub redelivered: bool,
+    /// How often the message came back, if the queue counts that; a run of one then.
+    pub delivery_count: u32,
     /// Sum of the body sizes in octets.
     pub body_bytes: u64,
 }
@@ -184,6 +186,8 @@ pub(super) struct Lane {
     next_seq: u64,
     cursor: u64,
     returned: BTreeSet<u64>,
+    /// How often messages came back, in queues that count it.
+    returns: BTreeMap<u64, u32>,
     /// Messages below this number were delivered before a restart, as far as the broker knows.
     redelivered_below: u64,
     ready: u64,
@@ -206,7 +210,8 @@ impl Lane {
     /// A lane found at start: `count` messages somewhere in `head_seq..next_seq`, all on disk.
     pub(super) fn recovered(found: &RecoveredLane) -> Self {
         let RecoveredLane { lane: number, head_seq, next_seq, count, body_bytes, redelivered_below, .. } = *found;
-        let mut lane = Self { number, next_seq, cursor: head_seq, redelivered_below, ..Self::default() };
+        let returns = found.returns.iter().copied().collect();
+        let mut lane = Self { number, next_seq, cursor: head_seq, redelivered_below, returns, ..Self::default() };
         if count > 0 {
             lane.segments.push_back(Segment {
                 first_seq: head_seq,
@@ -284,6 +289,7 @@ impl Lane {
                 lane: self.number,
                 first_seq: seq,
                 redelivered: true,
+                delivery_count: self.return_count(seq),
                 body_bytes,
             });
         }
@@ -292,9 +298,17 @@ impl Lane {
         let Place::Resident { arena, index } = &segment.place else { return Take::OnDisk };
         let mut limit = (segment.marks.span() - position).min(u64::from(max));
         let first_seq = segment.first_seq + position;
-        let redelivered = first_seq < self.redelivered_below;
+        let mut redelivered = first_seq < self.redelivered_below;
         if redelivered {
             limit = limit.min(self.redelivered_below - first_seq);
+        }
+        let mut delivery_count = 0;
+        if !self.returns.is_empty()
+            && let Some((&seq, &count)) = self.returns.range(first_seq..first_seq + limit).next()
+        {
+            // A message with a count goes alone: it came back before a restart, or went to the tail.
+            (limit, delivery_count) = if seq == first_seq { (1, count) } else { (seq - first_seq, 0) };
+            redelivered |= delivery_count > 0;
         }
         let (count, body_bytes) =
             if limit == segment.marks.live() && limit == segment.marks.span() && segment.body_bytes <= max_bytes {
@@ -314,6 +328,7 @@ impl Lane {
             lane: self.number,
             first_seq,
             redelivered,
+            delivery_count,
             body_bytes,
         };
         self.cursor = first_seq + count;
@@ -393,6 +408,9 @@ impl Lane {
     }
 
     fn settle(&mut self, first_seq: u64, last_seq: u64, out: &mut Vec<Settled>) {
+        if !self.returns.is_empty() {
+            self.forget_returns(first_seq, last_seq);
+        }
         let start = self.segments.partition_point(|segment| segment.end_seq() <= first_seq);
         let mut at = start;
         while let Some(segment) = self.segments.get_mut(at) {
@@ -435,6 +453,38 @@ impl Lane {
         count
     }
 
+    fn forget_returns(&mut self, first_seq: u64, last_seq: u64) {
+        while let Some((&seq, _)) = self.returns.range(first_seq..=last_seq).next() {
+            self.returns.remove(&seq);
+        }
+    }
+
+    /// How often this message came back.
+    fn return_count(&self, seq: u64) -> u32 {
+        self.returns.get(&seq).copied().unwrap_or(0)
+    }
+
+    /// Counts one return of an unacked message: how many there were with it. `None` if the message is not unacked.
+    pub(super) fn count_return(&mut self, seq: u64) -> Option<u32> {
+        let segment = &self.segments[self.find(seq)?];
+        if seq >= self.cursor || segment.marks.is_settled(seq - segment.first_seq) || self.returned.contains(&seq) {
+            return None;
+        }
+        let count = self.returns.entry(seq).or_insert(0);
+        *count = count.saturating_add(1);
+        Some(*count)
+    }
+
+    /// Notes how often a message came back that got this number now.
+    pub(super) fn set_returns(&mut self, seq: u64, count: u32) {
+        self.returns.insert(seq, count);
+    }
+
+    /// Whether this message is stored, or about to be.
+    pub(super) fn is_durable(&self, seq: u64) -> bool {
+        self.find(seq).is_some_and(|at| self.segments[at].durable)
+    }
+
     /// The one message with this number if it is in memory and not settled.
     pub(super) fn single(&self, seq: u64) -> Option<Run> {
         let segment = &self.segments[self.find(seq)?];
@@ -445,7 +495,8 @@ impl Lane {
                 let body_bytes = arena.message(index).body_len() as u64;
                 let arena = arena.clone();
                 let lane = self.number;
-                Some(Run { arena, index, count: 1, lane, first_seq: seq, redelivered: false, body_bytes })
+                let (redelivered, delivery_count) = (false, 0);
+                Some(Run { arena, index, count: 1, lane, first_seq: seq, redelivered, delivery_count, body_bytes })
             }
             Place::Resident { .. } | Place::Spilled => None,
         }
@@ -643,6 +694,24 @@ mod tests {
         assert_eq!(lane.unacked(), 127);
         assert_eq!(lane.requeue(0, 129), 127);
         assert_eq!(lane.ready(), 127);
+    }
+
+    #[test]
+    fn a_message_that_came_back_is_handed_out_alone_with_its_count() {
+        let mut lane = Lane::default();
+        push(&mut lane, 4);
+        take(&mut lane, 1);
+        assert_eq!((lane.count_return(0), lane.count_return(1)), (Some(1), None));
+        assert_eq!(lane.requeue(0, 0), 1);
+        assert_eq!(lane.count_return(0), None);
+        lane.set_returns(2, 7);
+        let mut counts = Vec::new();
+        while let Take::Run(run) = lane.take(9, u64::MAX) {
+            counts.push((run.first_seq, run.count, run.delivery_count, run.redelivered));
+        }
+        assert_eq!(counts, [(0, 1, 1, true), (1, 1, 0, false), (2, 1, 7, true), (3, 1, 0, false)]);
+        lane.settle_unacked(0, 3, &mut Vec::new());
+        assert!(lane.returns.is_empty());
     }
 
     #[test]

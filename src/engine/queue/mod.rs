@@ -9,6 +9,7 @@
 mod dispatch;
 mod expiry;
 mod lane;
+mod levels;
 mod marks;
 #[cfg(test)]
 mod model;
@@ -29,6 +30,7 @@ pub use settings::{
 use dispatch::Consumers;
 use expiry::Deadlines;
 use lane::{Lane, Take};
+use levels::Levels;
 
 /// A queue's number; never reused, and what everything durable refers to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -68,6 +70,8 @@ pub enum DeathReason {
     Expired,
     /// Dropped from the head of a full queue, or refused by it.
     MaxLen,
+    /// It came back more often than the queue's delivery limit allows.
+    DeliveryLimit,
 }
 
 impl DeathReason {
@@ -77,6 +81,7 @@ impl DeathReason {
             Self::Rejected => "rejected",
             Self::Expired => "expired",
             Self::MaxLen => "maxlen",
+            Self::DeliveryLimit => "delivery_limit",
         }
     }
 }
@@ -110,6 +115,15 @@ pub enum QueueEffect {
         lane: u8,
         /// What left.
         settled: Settled,
+    },
+    /// Store how often this message came back.
+    Returned {
+        /// Lane of the queue.
+        lane: u8,
+        /// Its sequence number.
+        seq: u64,
+        /// How often.
+        count: u32,
     },
     /// Publish these messages to the queue's dead-letter exchange.
     DeadLetter {
@@ -153,7 +167,7 @@ pub enum TimeoutOutcome {
 }
 
 /// A lane as the store found it at start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RecoveredLane {
     /// Which lane of the queue.
     pub lane: u8,
@@ -169,6 +183,8 @@ pub struct RecoveredLane {
     pub redelivered_below: u64,
     /// A message may have an expiration of its own.
     pub expiring: bool,
+    /// Messages that came back, and how often.
+    pub returns: Vec<(u64, u32)>,
 }
 
 /// Octets of bodies handed to one consumer in one run before its window is looked at again.
@@ -182,6 +198,7 @@ pub const WINDOW_BYTES: usize = 2 * 1024 * 1024;
 pub struct Queue {
     settings: QueueSettings,
     durable: bool,
+    /// Those in use, by number.
     lanes: Vec<Lane>,
     consumers: Consumers,
     had_consumer: bool,
@@ -194,8 +211,9 @@ pub struct Queue {
 impl Queue {
     /// An empty queue.
     pub fn new(settings: QueueSettings, durable: bool, now: Timestamp) -> Self {
-        let lanes = (0..=settings.max_priority.unwrap_or(0)).map(Lane::new).collect();
-        let consumers = Consumers::new(settings.single_active_consumer);
+        let lanes = vec![Lane::new(Levels::of(&settings).usual())];
+        let by_priority = settings.queue_type == QueueType::Quorum;
+        let consumers = Consumers::new(settings.single_active_consumer, by_priority);
         Self {
             settings,
             durable,
@@ -213,11 +231,33 @@ impl Queue {
     pub fn recovered(settings: QueueSettings, lanes: &[RecoveredLane], now: Timestamp) -> Self {
         let mut queue = Self::new(settings, true, now);
         for lane in lanes {
-            if let Some(slot) = queue.lanes.get_mut(usize::from(lane.lane)) {
-                *slot = Lane::recovered(lane);
-            }
+            *queue.lane_or_new(lane.lane) = Lane::recovered(lane);
         }
         queue
+    }
+
+    fn find_lane(&self, number: u8) -> Result<usize, usize> {
+        match self.lanes.as_slice() {
+            [only] if only.number() == number => Ok(0),
+            lanes => lanes.binary_search_by_key(&number, Lane::number),
+        }
+    }
+
+    fn lane(&self, number: u8) -> Option<&Lane> {
+        self.find_lane(number).ok().map(|at| &self.lanes[at])
+    }
+
+    fn lane_mut(&mut self, number: u8) -> Option<&mut Lane> {
+        self.find_lane(number).ok().map(|at| &mut self.lanes[at])
+    }
+
+    /// A lane that comes to be with its first message.
+    fn lane_or_new(&mut self, number: u8) -> &mut Lane {
+        let at = self.find_lane(number).unwrap_or_else(|at| {
+            self.lanes.insert(at, Lane::new(number));
+            at
+        });
+        &mut self.lanes[at]
     }
 
     /// Messages that wait.
@@ -273,7 +313,7 @@ impl Queue {
         }
         self.expire(now, fx);
         let count = arena.count();
-        let durable = self.durable && persistent;
+        let durable = self.durable && (persistent || self.settings.queue_type == QueueType::Quorum);
         let mut refused = Vec::new();
         if self.settings.refuses_when_full() {
             for index in 0..count {
@@ -285,12 +325,12 @@ impl Queue {
                     }
                 } else {
                     self.append(arena, index, 1, durable, fx);
-                    self.dispatch(fx);
+                    self.dispatch(now, fx);
                 }
             }
         } else {
             self.append(arena, 0, count, durable, fx);
-            self.dispatch(fx);
+            self.dispatch(now, fx);
             self.trim(fx);
         }
         self.expire(now, fx);
@@ -308,16 +348,15 @@ impl Queue {
 
     /// Appends messages `index..index + count` of the arena, each to the lane of its priority.
     fn append(&mut self, arena: &Arc<Arena>, index: u32, count: u32, durable: bool, fx: &mut Vec<QueueEffect>) {
-        let lane_of = |at: u32| match self.settings.max_priority {
-            None => 0,
-            Some(max) => arena.message(at).priority().min(max),
-        };
+        let levels = Levels::of(&self.settings);
         let end = index + count;
         let mut first = index;
         while first < end {
-            let lane = lane_of(first);
-            let mut last = if self.settings.max_priority.is_none() { end } else { first + 1 };
-            while last < end && lane_of(last) == lane {
+            let (lane, mut last) = match levels {
+                Levels::One => (0, end),
+                Levels::UpTo(_) | Levels::Quorum => (levels.level(&arena.message(first)), first + 1),
+            };
+            while last < end && levels.level(&arena.message(last)) == lane {
                 last += 1;
             }
             let body_bytes = if last - first == arena.count() {
@@ -325,15 +364,17 @@ impl Queue {
             } else {
                 (first..last).map(|at| arena.message(at).body_len() as u64).sum()
             };
-            let first_seq = self.lanes[usize::from(lane)].push(arena.clone(), first, last - first, body_bytes, durable);
-            if arena.any_expiration() {
+            let slot = self.lane_or_new(lane);
+            let first_seq = slot.push(arena.clone(), first, last - first, body_bytes, durable);
+            if arena.any_expiration() && self.settings.expiry_mode == ExpiryMode::OnTime {
                 for at in first..last {
                     self.deadlines.add(&arena.message(at), lane, first_seq + u64::from(at - first));
                 }
                 if self.deadlines.is_stale(self.ready() + self.unacked()) {
                     // What is on disk is remembered again when it comes back.
-                    let lanes = &self.lanes;
-                    self.deadlines.retain(|lane, seq| lanes[usize::from(lane)].single(seq).is_some());
+                    let mut deadlines = std::mem::take(&mut self.deadlines);
+                    deadlines.retain(|lane, seq| self.lane(lane).is_some_and(|slot| slot.single(seq).is_some()));
+                    self.deadlines = deadlines;
                 }
             }
             if durable {
@@ -356,17 +397,23 @@ impl Queue {
     }
 
     /// Hands ready messages to consumers as long as both are there.
-    fn dispatch(&mut self, fx: &mut Vec<QueueEffect>) {
+    fn dispatch(&mut self, now: Timestamp, fx: &mut Vec<QueueEffect>) {
         if self.consumers.is_empty() {
             return;
         }
+        let one_by_one = self.settings.expiry_mode == ExpiryMode::Head;
         loop {
+            if one_by_one {
+                // Whatever is at the head may be over, whenever it came.
+                self.expire_heads(now, fx);
+            }
             let ready = self.ready();
             if ready == 0 {
                 break;
             }
             let Some(turn) = self.consumers.next() else { break };
-            let wanted = turn.max.min(u32::try_from(ready).unwrap_or(u32::MAX));
+            let most = if one_by_one { 1 } else { turn.max };
+            let wanted = most.min(u32::try_from(ready).unwrap_or(u32::MAX));
             let granted = self.consumers.claim(turn.consumer, wanted);
             if granted == 0 {
                 // Another queue took the last of the channel's limit: the next look finds no room and parks it.
@@ -413,7 +460,7 @@ impl Queue {
     /// Settles messages that were taken, telling the store.
     fn settle_taken(&mut self, lane: u8, first_seq: u64, last_seq: u64, fx: &mut Vec<QueueEffect>) -> u64 {
         let mut out = Vec::new();
-        if let Some(slot) = self.lanes.get_mut(usize::from(lane)) {
+        if let Some(slot) = self.lane_mut(lane) {
             slot.settle_unacked(first_seq, last_seq, &mut out);
         }
         tell_store(lane, &out, fx)
@@ -457,7 +504,7 @@ impl Queue {
         }
         self.last_used = now;
         self.expire(now, fx);
-        self.dispatch(fx);
+        self.dispatch(now, fx);
         self.had_consumer && self.consumers.is_empty()
     }
 
@@ -467,14 +514,14 @@ impl Queue {
         let count = self.settle_taken(lane, first_seq, last_seq, fx);
         self.freed(consumer, count);
         self.expire(now, fx);
-        self.dispatch(fx);
+        self.dispatch(now, fx);
     }
 
     /// Settles unacked messages without requeue: they are dead-lettered if the queue says so.
     pub fn reject(&mut self, now: Timestamp, delivered: Delivered, fx: &mut Vec<QueueEffect>) {
         let Delivered { lane, first_seq, last_seq, .. } = delivered;
         if self.settings.dead_letters()
-            && let Some(slot) = self.lanes.get(usize::from(lane))
+            && let Some(slot) = self.lane(lane)
         {
             for run in (first_seq..=last_seq).filter_map(|seq| slot.single(seq)) {
                 fx.push(QueueEffect::DeadLetter { run, reason: DeathReason::Rejected });
@@ -486,16 +533,69 @@ impl Queue {
     /// Puts unacked messages back to their places; they will be redelivered.
     pub fn requeue(&mut self, now: Timestamp, delivered: Delivered, fx: &mut Vec<QueueEffect>) {
         let Delivered { consumer, lane, first_seq, last_seq } = delivered;
-        let Some(slot) = self.lanes.get_mut(usize::from(lane)) else { return };
-        let count = slot.requeue(first_seq, last_seq);
-        for run in (first_seq..=last_seq).filter_map(|seq| slot.single(seq)) {
-            self.deadlines.add(&run.arena.message(run.index), lane, run.first_seq);
+        let count = if self.settings.counts_returns() {
+            (first_seq..=last_seq).map(|seq| u64::from(self.count_return(lane, seq, fx))).sum()
+        } else {
+            let Some(slot) = self.lane_mut(lane) else { return };
+            slot.requeue(first_seq, last_seq)
+        };
+        if self.settings.expiry_mode == ExpiryMode::OnTime
+            && let Ok(at) = self.find_lane(lane)
+        {
+            for run in (first_seq..=last_seq).filter_map(|seq| self.lanes[at].single(seq)) {
+                self.deadlines.add(&run.arena.message(run.index), lane, run.first_seq);
+            }
         }
         self.freed(consumer, count);
         self.expire(now, fx);
-        self.dispatch(fx);
+        self.dispatch(now, fx);
         self.trim(fx);
         self.expire(now, fx);
+    }
+
+    /// One message comes back to a queue that counts: to its place, to the tail if it may come back for ever, or away if it
+    /// came back too often. False if it is not unacked.
+    fn count_return(&mut self, lane: u8, seq: u64, fx: &mut Vec<QueueEffect>) -> bool {
+        let limit = self.settings.return_limit();
+        let Some(slot) = self.lane_mut(lane) else { return false };
+        let Some(count) = slot.count_return(seq) else { return false };
+        match limit {
+            Some(limit) if count > limit => {
+                let run = slot.single(seq).filter(|_| self.settings.dead_letters());
+                fx.extend(run.map(|run| QueueEffect::DeadLetter { run, reason: DeathReason::DeliveryLimit }));
+                self.settle_taken(lane, seq, seq, fx);
+            }
+            Some(_) => {
+                slot.requeue(seq, seq);
+                if slot.is_durable(seq) {
+                    fx.push(QueueEffect::Returned { lane, seq, count });
+                }
+            }
+            None => self.move_to_tail(lane, seq, count, fx),
+        }
+        true
+    }
+
+    /// Gives an unacked message a new place behind all others, so that it cannot stand in their way for ever.
+    fn move_to_tail(&mut self, lane: u8, seq: u64, count: u32, fx: &mut Vec<QueueEffect>) {
+        let Some(slot) = self.lane_mut(lane) else { return };
+        let Some(Run { arena, index, body_bytes, .. }) = slot.single(seq) else { return };
+        let durable = slot.is_durable(seq);
+        self.settle_taken(lane, seq, seq, fx);
+        let slot = self.lane_or_new(lane);
+        let seq = slot.push(arena.clone(), index, 1, body_bytes, durable);
+        slot.set_returns(seq, count);
+        let message = arena.message(index);
+        match (self.settings.expiry_mode, self.settings.message_ttl_ms) {
+            (ExpiryMode::Head, _) => {}
+            // It is older than those before it: the head does not tell when its time is over.
+            (ExpiryMode::OnTime, Some(ttl_ms)) => self.deadlines.add_within(&message, ttl_ms, lane, seq),
+            (ExpiryMode::OnTime, None) => self.deadlines.add(&message, lane, seq),
+        }
+        if durable {
+            fx.push(QueueEffect::Append { lane, first_seq: seq, arena, index, count: 1 });
+            fx.push(QueueEffect::Returned { lane, seq, count });
+        }
     }
 
     fn freed(&mut self, consumer: Option<ConsumerId>, count: u64) {
@@ -506,7 +606,7 @@ impl Queue {
 
     /// Asks for the head of a queue found at start, if time may have come for a message there.
     pub fn recall(&mut self, lanes: &[RecoveredLane], fx: &mut Vec<QueueEffect>) {
-        if self.settings.message_ttl_ms.is_some() || lanes.iter().any(|lane| lane.expiring) {
+        if self.watches_heads() || lanes.iter().any(|lane| lane.expiring) {
             self.read_ahead(fx);
         }
     }
@@ -515,7 +615,7 @@ impl Queue {
     pub fn resume(&mut self, now: Timestamp, fx: &mut Vec<QueueEffect>) {
         self.consumers.resume_all();
         self.expire(now, fx);
-        self.dispatch(fx);
+        self.dispatch(now, fx);
     }
 
     /// Drops every ready message; returns how many.
@@ -566,7 +666,7 @@ impl Queue {
 
     /// Settles one ready message, dead-lettering it if the queue says so.
     fn drop_ready(&mut self, lane: u8, seq: u64, reason: DeathReason, fx: &mut Vec<QueueEffect>) -> bool {
-        let Some(slot) = self.lanes.get_mut(usize::from(lane)) else { return false };
+        let Some(slot) = self.lane_mut(lane) else { return false };
         let mut out = Vec::new();
         let Some(run) = slot.settle_ready(seq, &mut out) else { return false };
         if self.settings.dead_letters() {
@@ -588,17 +688,18 @@ impl Queue {
         fx: &mut Vec<QueueEffect>,
     ) -> u64 {
         self.loading = false;
-        let Some(slot) = self.lanes.get_mut(usize::from(lane)) else { return 0 };
-        for part in loaded.iter().filter(|part| part.arena.any_expiration()) {
+        let on_time = self.settings.expiry_mode == ExpiryMode::OnTime;
+        for part in loaded.iter().filter(|part| on_time && part.arena.any_expiration()) {
             for nth in 0..part.count {
                 self.deadlines.add(&part.arena.message(part.index + nth), lane, part.first_seq + u64::from(nth));
             }
         }
+        let Some(slot) = self.lane_mut(lane) else { return 0 };
         let lost = slot.load(from_seq, complete_below, loaded);
         self.expire(now, fx);
-        self.dispatch(fx);
+        self.dispatch(now, fx);
         self.trim(fx);
-        if self.settings.message_ttl_ms.is_some() {
+        if self.watches_heads() {
             self.read_ahead(fx);
         }
         lost
@@ -621,6 +722,7 @@ fn refused_run(arena: &Arc<Arena>, index: u32) -> Run {
         lane: 0,
         first_seq: 0,
         redelivered: false,
+        delivery_count: 0,
         body_bytes: arena.message(index).body_len() as u64,
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! The model keeps every message with its state and decides nothing by itself but what the rules say: deliveries come in
 //! the order of arrival, requeued ones at their old place; nobody has more unacked than its prefetch limit; a message is in
-//! one state; what expired is never delivered; what the store was told adds up.
+//! one state; what expired is never delivered; what the store was told adds up; what came back says how often, and leaves
+//! when that is more than the queue's limit.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -55,6 +56,17 @@ struct Known {
     expires: Option<Timestamp>,
     arena: Arc<Arena>,
     index: u32,
+    returns: u32,
+}
+
+/// What a queue of the model is asked to be.
+#[derive(Clone, Copy, Debug, Default)]
+struct Asked {
+    quorum: bool,
+    ttl_ms: Option<u64>,
+    max_length: Option<u64>,
+    delivery_limit: Option<u8>,
+    at_head: bool,
 }
 
 struct Model {
@@ -66,19 +78,25 @@ struct Model {
     appended: u64,
     settled: u64,
     dead: u64,
-    ttl_ms: Option<u64>,
-    max_length: Option<u64>,
+    asked: Asked,
+    limit: Option<u32>,
+    /// What the store knows of returns.
+    stored_returns: BTreeMap<u64, u32>,
 }
 
 impl Model {
-    fn new(ttl_ms: Option<u64>, max_length: Option<u64>) -> Self {
+    fn new(asked: Asked) -> Self {
         let settings = QueueSettings {
-            message_ttl_ms: ttl_ms,
-            max_length,
+            queue_type: if asked.quorum { QueueType::Quorum } else { QueueType::Classic },
+            message_ttl_ms: asked.ttl_ms,
+            max_length: asked.max_length,
+            delivery_limit: asked.delivery_limit.map(i64::from),
+            expiry_mode: if asked.at_head { ExpiryMode::Head } else { ExpiryMode::OnTime },
             dead_letter_exchange: Some(ShortString::from_static("dlx")),
             ..QueueSettings::default()
         };
         let now = Timestamp::from_millis(1_000);
+        let limit = settings.return_limit();
         Self {
             queue: Queue::new(settings, true, now),
             now,
@@ -88,9 +106,15 @@ impl Model {
             appended: 0,
             settled: 0,
             dead: 0,
-            ttl_ms,
-            max_length,
+            asked,
+            limit,
+            stored_returns: BTreeMap::new(),
         }
+    }
+
+    /// The lane that every message goes to.
+    fn lane(&self) -> u8 {
+        if self.asked.quorum { 4 } else { 0 }
     }
 
     fn arena(&self, count: u8, persistent: bool, expiration_ms: Option<u8>) -> Arc<Arena> {
@@ -126,7 +150,13 @@ impl Model {
                     assert!(no_ack || prefetch == 0 || held.count() <= prefetch as usize, "prefetch exceeded");
                 }
                 QueueEffect::Append { count, .. } => self.appended += u64::from(count),
-                QueueEffect::Settled { settled, .. } => self.settled += settled.count,
+                QueueEffect::Settled { settled, .. } => {
+                    self.settled += settled.count;
+                    self.stored_returns.retain(|seq, _| !(settled.first_seq..=settled.last_seq).contains(seq));
+                }
+                QueueEffect::Returned { seq, count, .. } => {
+                    self.stored_returns.insert(seq, count);
+                }
                 QueueEffect::DeadLetter { run, .. } => {
                     self.dead += u64::from(run.count);
                     for (seq, _) in run.messages() {
@@ -167,6 +197,8 @@ impl Model {
             let known = self.messages.get_mut(&seq).expect("known");
             assert_eq!(known.state, State::Ready, "{seq} was not ready");
             assert_eq!(known.delivered, run.redelivered, "redelivered flag of {seq}");
+            let returns = if self.limit.is_some() { known.returns } else { 0 };
+            assert_eq!(run.delivery_count, returns, "returns of {seq}");
             assert_eq!(message.body(), known.arena.message(known.index).body());
             known.state = state;
             known.delivered = true;
@@ -192,9 +224,11 @@ impl Model {
         match *step {
             Step::Publish { count, persistent, expiration_ms } => {
                 let arena = self.arena(count, persistent, expiration_ms);
+                let as_sent = persistent;
                 arena.set_ticket(1);
                 let first = self.messages.last_key_value().map_or(0, |(seq, _)| seq + 1);
-                let ttl = self.ttl_ms.into_iter().chain(expiration_ms.map(u64::from)).min();
+                let persistent = persistent || self.asked.quorum;
+                let ttl = self.asked.ttl_ms.into_iter().chain(expiration_ms.map(u64::from)).min();
                 for nth in 0..u32::from(count) {
                     let known = Known {
                         state: State::Ready,
@@ -203,10 +237,11 @@ impl Model {
                         expires: ttl.map(|ttl| self.now.plus_millis(ttl)),
                         arena: arena.clone(),
                         index: nth,
+                        returns: 0,
                     };
                     self.messages.insert(first + u64::from(nth), known);
                 }
-                assert!(self.queue.publish(self.now, &arena, persistent, &mut fx).is_empty());
+                assert!(self.queue.publish(self.now, &arena, as_sent, &mut fx).is_empty());
             }
             Step::Get { no_ack } => match self.queue.get(self.now, no_ack, &mut fx) {
                 Get::Message { run, .. } => {
@@ -244,7 +279,13 @@ impl Model {
                 for &(seq, consumer) in outstanding.iter().skip(start).take(count.into()) {
                     let known = self.messages.get_mut(&seq).expect("known");
                     known.state = if outcome == 0 { State::Ready } else { State::Gone };
-                    let delivered = Delivered { consumer, lane: 0, first_seq: seq, last_seq: seq };
+                    if outcome == 0 {
+                        known.returns += 1;
+                        if self.limit.is_some_and(|limit| known.returns > limit) {
+                            known.state = State::Gone;
+                        }
+                    }
+                    let delivered = Delivered { consumer, lane: self.lane(), first_seq: seq, last_seq: seq };
                     match outcome {
                         0 => self.queue.requeue(self.now, delivered, &mut fx),
                         1 => self.queue.ack(self.now, delivered, &mut fx),
@@ -279,11 +320,19 @@ impl Model {
         let (ready, unacked) =
             (count(|state| state == State::Ready), count(|state| matches!(state, State::Unacked(_))));
         assert_eq!((self.queue.ready(), self.queue.unacked()), (ready, unacked), "ready and unacked");
-        if let Some(max) = self.max_length {
+        if let Some(max) = self.asked.max_length {
             assert!(ready <= max, "{ready} ready, at most {max} allowed");
         }
         let stored = self.messages.values().filter(|known| known.persistent && known.state != State::Gone).count();
         assert_eq!(self.appended - self.settled, stored as u64, "what the store was told");
+        let returns: BTreeMap<_, _> = self
+            .messages
+            .iter()
+            .filter(|(_, known)| known.persistent && known.state != State::Gone && known.returns > 0)
+            .filter(|_| self.limit.is_some())
+            .map(|(seq, known)| (*seq, known.returns))
+            .collect();
+        assert_eq!(self.stored_returns, returns, "what the store was told of returns");
     }
 }
 
@@ -295,8 +344,11 @@ proptest! {
         steps in steps(),
         ttl_ms in prop::option::weighted(0.2, 0_u64..50),
         max_length in prop::option::weighted(0.2, 0_u64..30),
+        delivery_limit in prop::option::weighted(0.4, 0_u8..4),
+        quorum in any::<bool>(),
+        at_head in prop::bool::weighted(0.2),
     ) {
-        let mut model = Model::new(ttl_ms, max_length);
+        let mut model = Model::new(Asked { quorum, ttl_ms, max_length, delivery_limit, at_head });
         for step in &steps {
             model.step(step);
         }
@@ -307,4 +359,135 @@ proptest! {
         }
         prop_assert_eq!(model.appended, model.settled);
     }
+}
+
+/// One message for each body, in an arena.
+fn arena(bodies: &[&str], expiration_ms: Option<u64>, priority: Option<u8>) -> Arc<Arena> {
+    let mut builder = ArenaBuilder::new();
+    let properties = priority.map_or(vec![0, 0], |priority| vec![0x08, 0, priority]);
+    for body in bodies {
+        builder.push(&MessageParts {
+            exchange: b"",
+            routing_key: b"q",
+            properties: &properties,
+            body: Body::Borrowed(body.as_bytes()),
+            persistent: false,
+            priority: priority.unwrap_or(0),
+            expiration_ms,
+            broker_deaths: false,
+            enqueued_at: Timestamp::from_millis(0),
+        });
+    }
+    builder.finish()
+}
+
+fn quorum(settings: QueueSettings) -> Queue {
+    Queue::new(QueueSettings { queue_type: QueueType::Quorum, ..settings }, true, Timestamp::from_millis(0))
+}
+
+fn publish(queue: &mut Queue, arena: &Arc<Arena>) -> Vec<QueueEffect> {
+    let mut fx = Vec::new();
+    assert!(queue.publish(Timestamp::from_millis(0), arena, false, &mut fx).is_empty());
+    fx
+}
+
+/// Gets a message: its body, how often it came back, and how to settle it.
+fn get(queue: &mut Queue, at: u64) -> Option<(String, u32, Delivered)> {
+    match queue.get(Timestamp::from_millis(at), false, &mut Vec::new()) {
+        Get::Message { run, .. } => {
+            let body = String::from_utf8_lossy(run.arena.message(run.index).body()).into_owned();
+            let Run { lane, first_seq, delivery_count, .. } = run;
+            Some((body, delivery_count, Delivered { consumer: None, lane, first_seq, last_seq: first_seq }))
+        }
+        Get::Empty | Get::Loading => None,
+    }
+}
+
+#[test]
+fn a_quorum_queue_stores_transient_messages_too() {
+    let mut queue = quorum(QueueSettings::default());
+    let fx = publish(&mut queue, &arena(&["a"], None, None));
+    assert!(matches!(fx[..], [QueueEffect::Append { lane: 4, count: 1, .. }]), "{fx:?}");
+}
+
+#[test]
+fn a_message_without_a_limit_goes_to_the_tail_with_its_count() {
+    let mut queue = quorum(QueueSettings { delivery_limit: Some(-1), ..QueueSettings::default() });
+    publish(&mut queue, &arena(&["a", "b"], None, None));
+    for returns in 0..30 {
+        for body in ["a", "b"] {
+            let (got, count, delivered) = get(&mut queue, 0).expect("there is one");
+            assert_eq!((&got[..], count), (body, returns));
+            let mut fx = Vec::new();
+            queue.requeue(Timestamp::from_millis(0), delivered, &mut fx);
+            let [
+                QueueEffect::Settled { .. },
+                QueueEffect::Append { first_seq, .. },
+                QueueEffect::Returned { seq, count, .. },
+            ] = fx[..]
+            else {
+                panic!("{fx:?}")
+            };
+            assert_eq!((first_seq, count), (seq, returns + 1));
+        }
+    }
+}
+
+#[test]
+fn what_went_to_the_tail_expires_on_time() {
+    let settings = QueueSettings { delivery_limit: Some(-1), message_ttl_ms: Some(100), ..QueueSettings::default() };
+    let mut queue = quorum(settings);
+    publish(&mut queue, &arena(&["old"], Some(50), None));
+    let (_, _, delivered) = get(&mut queue, 0).expect("there is one");
+    publish(&mut queue, &arena(&["new"], None, None));
+    queue.requeue(Timestamp::from_millis(0), delivered, &mut Vec::new());
+    assert_eq!(queue.deadline(), Some(Timestamp::from_millis(50)));
+    queue.handle_timeout(Timestamp::from_millis(50), &mut Vec::new());
+    assert_eq!(queue.ready(), 1);
+}
+
+#[test]
+fn a_quorum_queue_has_32_strict_priorities() {
+    let mut queue = quorum(QueueSettings::default());
+    for (body, priority) in [("3", Some(3)), ("none", None), ("5", Some(5)), ("200", Some(200)), ("31", Some(31))] {
+        publish(&mut queue, &arena(&[body], None, priority));
+    }
+    let order: Vec<_> = std::iter::from_fn(|| get(&mut queue, 0)).map(|(body, ..)| body).collect();
+    assert_eq!(order, ["200", "31", "5", "none", "3"]);
+}
+
+#[test]
+fn at_the_head_a_message_expires_when_its_turn_has_come() {
+    let settings = QueueSettings { expiry_mode: ExpiryMode::Head, ..QueueSettings::default() };
+    let mut queue = Queue::new(settings, false, Timestamp::from_millis(0));
+    publish(&mut queue, &arena(&["long"], Some(1_000), None));
+    publish(&mut queue, &arena(&["short"], Some(10), None));
+    queue.handle_timeout(Timestamp::from_millis(100), &mut Vec::new());
+    assert_eq!((queue.ready(), queue.deadline()), (2, Some(Timestamp::from_millis(1_000))));
+    assert_eq!(get(&mut queue, 100).map(|(body, ..)| body).as_deref(), Some("long"));
+    assert_eq!(get(&mut queue, 100).map(|(body, ..)| body), None);
+    assert_eq!(queue.ready(), 0);
+}
+
+#[test]
+fn counts_come_back_with_a_recovered_queue() {
+    let found = RecoveredLane {
+        lane: 4,
+        head_seq: 7,
+        next_seq: 9,
+        count: 2,
+        body_bytes: 2,
+        redelivered_below: 0,
+        expiring: false,
+        returns: vec![(8, 20)],
+    };
+    let settings = QueueSettings { queue_type: QueueType::Quorum, ..QueueSettings::default() };
+    let mut queue = Queue::recovered(settings, &[found], Timestamp::from_millis(0));
+    let loaded = vec![Loaded { first_seq: 7, arena: arena(&["a", "b"], None, None), index: 0, count: 2 }];
+    assert_eq!(queue.loaded(Timestamp::from_millis(0), 4, 7, u64::MAX, loaded, &mut Vec::new()), 0);
+    assert_eq!(get(&mut queue, 0).map(|(_, count, _)| count), Some(0));
+    let (_, count, delivered) = get(&mut queue, 0).expect("the second one");
+    assert_eq!(count, 20);
+    queue.requeue(Timestamp::from_millis(0), delivered, &mut Vec::new());
+    assert_eq!((queue.ready(), queue.unacked()), (0, 1));
 }

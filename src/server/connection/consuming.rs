@@ -2,11 +2,11 @@
 
 use leveret_protocol::{ChannelId, DeliveryTag, Method, ShortString, basic, tx};
 
-use super::delivery::{DeliverHead, encode_get_ok};
+use super::delivery::{DeliverHead, encode_get_ok, properties_with_count};
 use super::session::{Progress, Session};
 use crate::engine::channel::unacked::{Entry, Outcome};
 use crate::engine::channel::{ChannelConsumer, Lifecycle};
-use crate::engine::queue::{ConsumerSpec, Get, QueueId};
+use crate::engine::queue::{ConsumerSpec, Get, QueueId, QueueType};
 use crate::error::AmqpError;
 use crate::server::outbox::{Delivery, Event};
 
@@ -43,6 +43,7 @@ impl Session {
         }
         let cell = self.find_queue(index, &consume.queue)?;
         let (queue, vhost) = (cell.name.clone(), cell.vhost.name.clone());
+        let is_quorum = cell.settings.queue_type == QueueType::Quorum;
         let priority = match consume.arguments.get("x-priority") {
             None => 0,
             Some(value) => value.as_integer().ok_or_else(|| {
@@ -53,11 +54,16 @@ impl Session {
             })?,
         };
         let channel = &self.channels[index];
+        if is_quorum && channel.limit.is_set() {
+            let text = format!("queue '{queue}' in vhost '{vhost}' does not support global qos");
+            return Err(AmqpError::NotImplemented(text));
+        }
         let spec = ConsumerSpec {
             tag: tag.clone(),
             channel: id,
             no_ack: consume.no_ack,
-            exclusive: consume.exclusive,
+            // A quorum queue ignores the bit.
+            exclusive: consume.exclusive && !is_quorum,
             prefetch: channel.prefetch,
             priority,
             channel_limit: channel.limit.clone(),
@@ -97,6 +103,10 @@ impl Session {
 
     pub(super) fn basic_get(&mut self, id: ChannelId, index: usize, get: basic::Get) -> Result<Progress, AmqpError> {
         let cell = self.find_queue(index, &get.queue)?;
+        if cell.settings.queue_type == QueueType::Quorum && cell.settings.single_active_consumer {
+            let (queue, vhost) = (cell.name.clone(), cell.vhost.name.clone());
+            return Err(AmqpError::GetFromSingleActive { queue, vhost });
+        }
         let (now, no_ack) = (self.now, get.no_ack);
         let found = cell.turn(&self.registry, &mut self.work, |queue, fx| queue.get(now, no_ack, fx));
         if matches!(found, Get::Loading) {
@@ -111,7 +121,10 @@ impl Session {
                 let tag = if no_ack { unacked.push_settled(entry) } else { unacked.push(entry) };
                 let frame_max = self.frame_max_bytes();
                 let message = run.arena.message(run.index);
-                encode_get_ok(id, &message, tag.get(), run.redelivered, left, frame_max, &mut self.output);
+                let counted = (run.delivery_count > 0).then(|| properties_with_count(&message, run.delivery_count));
+                let properties = counted.as_deref().unwrap_or(message.properties());
+                let out = &mut self.output;
+                encode_get_ok(id, &message, properties, tag.get(), run.redelivered, left, frame_max, out);
             }
             Get::Empty => self.send(id, basic::GetEmpty::default()),
             Get::Loading => {
@@ -300,7 +313,12 @@ impl Session {
         let unacked = &mut self.channels[at].unacked;
         for (seq, message) in run.messages() {
             let tag = if *no_ack { unacked.push_settled(entry(seq)) } else { unacked.push(entry(seq)) };
-            head.encode(&message, tag.get(), run.redelivered, frame_max, &mut self.output);
+            if run.delivery_count == 0 {
+                head.encode(&message, tag.get(), run.redelivered, frame_max, &mut self.output);
+            } else {
+                let properties = properties_with_count(&message, run.delivery_count);
+                head.encode_with(&message, &properties, tag.get(), run.redelivered, frame_max, &mut self.output);
+            }
         }
     }
 

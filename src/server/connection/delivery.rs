@@ -1,6 +1,6 @@
 //! Deliveries as frames: basic.deliver, content header and body, straight into the output buffer.
 
-use leveret_protocol::{ChannelId, FRAME_END, ReplyCode, ShortString, basic, encode};
+use leveret_protocol::{BasicProperties, ChannelId, FRAME_END, FieldValue, ReplyCode, ShortString, basic, encode};
 
 use super::output::{Output, SHARED_MIN_BYTES};
 use crate::engine::message::Message;
@@ -48,9 +48,23 @@ impl DeliverHead {
         frame_max: usize,
         output: &mut Output,
     ) {
+        self.encode_with(message, message.properties(), delivery_tag, redelivered, frame_max, output);
+    }
+
+    /// Appends one delivery with other properties than the message came with.
+    #[inline]
+    pub(super) fn encode_with(
+        &self,
+        message: &Message<'_>,
+        properties: &[u8],
+        delivery_tag: u64,
+        redelivered: bool,
+        frame_max: usize,
+        output: &mut Output,
+    ) {
         let route = message.route();
         let out = output.buffer();
-        out.reserve(self.start.len() + route.len() + message.properties().len() + 64);
+        out.reserve(self.start.len() + route.len() + properties.len() + 64);
         out.extend_from_slice(&envelope(FRAME_METHOD, self.channel, self.start.len() + 9 + route.len()));
         out.extend_from_slice(&self.start);
         let mut fixed = [0_u8; 9];
@@ -59,14 +73,26 @@ impl DeliverHead {
         out.extend_from_slice(&fixed);
         out.extend_from_slice(route);
         out.push(FRAME_END);
-        encode_content(self.channel, message, frame_max, output);
+        encode_content(self.channel, message, properties, frame_max, output);
     }
 }
 
+/// A message's properties with the header `x-delivery-count`: how often it came back.
+pub(super) fn properties_with_count(message: &Message<'_>, count: u32) -> Vec<u8> {
+    let mut properties = BasicProperties::decode(message.properties()).unwrap_or_default();
+    let headers = properties.headers.get_or_insert_default();
+    headers.insert(ShortString::from_static("x-delivery-count"), FieldValue::Int64(i64::from(count)));
+    let mut out = Vec::with_capacity(message.properties().len() + 40);
+    properties.encode(&mut out);
+    out
+}
+
 /// Appends a basic.get-ok with its content.
+#[expect(clippy::too_many_arguments, reason = "the fields of the method")]
 pub(super) fn encode_get_ok(
     channel: ChannelId,
     message: &Message<'_>,
+    properties: &[u8],
     delivery_tag: u64,
     redelivered: bool,
     left: u64,
@@ -83,13 +109,12 @@ pub(super) fn encode_get_ok(
     out.extend_from_slice(route);
     encode::put_u32(out, u32::try_from(left).unwrap_or(u32::MAX));
     out.push(FRAME_END);
-    encode_content(channel, message, frame_max, output);
+    encode_content(channel, message, properties, frame_max, output);
 }
 
 /// Appends content header and body frames of a message.
 #[inline]
-fn encode_content(channel: ChannelId, message: &Message<'_>, frame_max: usize, output: &mut Output) {
-    let properties = message.properties();
+fn encode_content(channel: ChannelId, message: &Message<'_>, properties: &[u8], frame_max: usize, output: &mut Output) {
     let body_len = message.body_len();
     let mut head = [0_u8; ENVELOPE + 12];
     head[..ENVELOPE].copy_from_slice(&envelope(FRAME_HEADER, channel, 12 + properties.len()));

@@ -8,6 +8,7 @@ pub(super) mod exchanges;
 pub(super) mod lanes;
 pub(super) mod meta;
 pub(super) mod queues;
+pub(super) mod returns;
 
 use leveret_protocol::{FieldTable, ShortString, decode_table};
 
