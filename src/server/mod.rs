@@ -3,6 +3,7 @@
 pub(crate) mod broker;
 pub(crate) mod clock;
 mod connection;
+pub(crate) mod directory;
 pub(crate) mod listener;
 mod outbox;
 mod queue_cell;

@@ -78,7 +78,7 @@ impl Registry {
 
     /// Publishes dead messages to the queue's dead-letter exchange; a missing exchange drops them.
     fn dead_letter(self: &Arc<Self>, cell: &Arc<QueueCell>, run: &Run, reason: DeathReason, work: &mut Work) {
-        let settings = &cell.settings;
+        let settings = cell.settings();
         let Some(exchange) = &settings.dead_letter_exchange else { return };
         let now = clock::now();
         for (_, message) in run.messages() {

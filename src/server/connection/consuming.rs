@@ -6,6 +6,7 @@ use super::delivery::{DeliverHead, encode_get_ok, properties_with_count};
 use super::session::{Progress, Session};
 use crate::engine::channel::unacked::{Entry, Outcome};
 use crate::engine::channel::{ChannelConsumer, Lifecycle};
+use crate::engine::directory::Right;
 use crate::engine::queue::{ConsumerSpec, Get, QueueId, QueueType};
 use crate::error::AmqpError;
 use crate::server::outbox::{Delivery, Event};
@@ -41,9 +42,9 @@ impl Session {
         if self.channels[index].consumers.contains_key(tag.as_bytes()) {
             return Err(AmqpError::ConsumerTagInUse(tag));
         }
-        let cell = self.find_queue(index, &consume.queue)?;
+        let cell = self.find_queue(index, &consume.queue, Right::Read)?;
         let (queue, vhost) = (cell.name.clone(), cell.vhost.name.clone());
-        let is_quorum = cell.settings.queue_type == QueueType::Quorum;
+        let is_quorum = cell.settings().queue_type == QueueType::Quorum;
         let priority = match consume.arguments.get("x-priority") {
             None => 0,
             Some(value) => value.as_integer().ok_or_else(|| {
@@ -102,8 +103,9 @@ impl Session {
     }
 
     pub(super) fn basic_get(&mut self, id: ChannelId, index: usize, get: basic::Get) -> Result<Progress, AmqpError> {
-        let cell = self.find_queue(index, &get.queue)?;
-        if cell.settings.queue_type == QueueType::Quorum && cell.settings.single_active_consumer {
+        let cell = self.find_queue(index, &get.queue, Right::Read)?;
+        let settings = cell.settings();
+        if settings.queue_type == QueueType::Quorum && settings.single_active_consumer {
             let (queue, vhost) = (cell.name.clone(), cell.vhost.name.clone());
             return Err(AmqpError::GetFromSingleActive { queue, vhost });
         }

@@ -11,11 +11,13 @@ use bytes::Bytes;
 use leveret_protocol::{ChannelId, DeliveryTag, Method, PropertiesRef, ShortString, basic};
 
 use super::delivery::encode_return;
+use super::rights::Rights;
 use super::session::Session;
 use crate::engine::channel::Mode;
 use crate::engine::channel::content::{Content, Publish};
 use crate::engine::channel::expiration::parse_expiration;
 use crate::engine::dead_letter::headers_of_properties;
+use crate::engine::directory::{Resource, Right};
 use crate::engine::message::{ArenaBuilder, Body, MessageParts};
 use crate::engine::queue::QueueId;
 use crate::error::AmqpError;
@@ -46,17 +48,24 @@ pub(super) struct RouteCache {
     by_queues: HashMap<Vec<QueueId>, Arc<Targets>>,
 }
 
+/// On whose behalf a route is looked up.
+struct Asker<'a> {
+    registry: &'a Registry,
+    vhost: &'a VhostCell,
+    user: &'a ShortString,
+    rights: &'a mut Rights,
+}
+
 impl RouteCache {
     /// Where a message goes; asks the vhost if that is not remembered.
     fn find(
         &mut self,
-        registry: &Registry,
-        vhost: &VhostCell,
+        asker: Asker<'_>,
         exchange: &[u8],
         key: &[u8],
         properties: &[u8],
     ) -> Result<Arc<Targets>, AmqpError> {
-        let version = vhost.version();
+        let version = asker.vhost.version();
         if version != self.version {
             *self = Self { version, ..Self::default() };
         }
@@ -74,7 +83,7 @@ impl RouteCache {
         let targets = if let Some(targets) = self.by_key.get(&route) {
             targets.clone()
         } else {
-            let (targets, by_key) = self.ask(registry, vhost, exchange, key, properties)?;
+            let (targets, by_key) = self.ask(asker, exchange, key, properties)?;
             if !by_key {
                 // Not to be remembered: the next message with this key may go elsewhere.
                 return Ok(targets);
@@ -91,15 +100,23 @@ impl RouteCache {
 
     fn ask(
         &mut self,
-        registry: &Registry,
-        vhost: &VhostCell,
+        Asker { registry, vhost, user, rights }: Asker<'_>,
         exchange: &[u8],
         key: &[u8],
         properties: &[u8],
     ) -> Result<(Arc<Targets>, bool), AmqpError> {
         let name = ShortString::try_from(exchange).map_err(|_| AmqpError::Internal)?;
+        let access = rights.current(registry, user, vhost);
+        access.check(Right::Write, Resource::Exchange(exchange))?;
         let mut headers = || headers_of_properties(properties);
-        let route = vhost.state.read().route_publish(&name, key, &mut headers)?;
+        let state = vhost.state.read();
+        let route = state.route_publish(&name, key, &mut headers)?;
+        if access.restricts_topic(exchange)
+            && state.exchange_kind(&name).is_some_and(|kind| kind.as_bytes() == b"topic")
+        {
+            access.check_topic(Right::Write, exchange, key)?;
+        }
+        drop(state);
         if self.by_queues.len() >= ROUTES_MAX {
             self.by_queues.clear();
         }
@@ -210,7 +227,7 @@ impl<'a> ContentRef<'a> {
 impl Session {
     /// Reads what the broker acts on from the properties.
     #[inline]
-    fn traits(&self, properties: &[u8]) -> Result<Traits, AmqpError> {
+    fn traits(&mut self, properties: &[u8]) -> Result<Traits, AmqpError> {
         // Nothing but a delivery mode: what most messages have.
         if let [0x10, 0, mode] = properties {
             return Ok(Traits { persistent: *mode == 2, ..Traits::default() });
@@ -219,6 +236,7 @@ impl Session {
         let expiration_ms = properties.expiration.map(parse_expiration).transpose()?;
         if let Some(claimed) = properties.user_id
             && claimed != self.user.as_bytes()
+            && !self.access().is_impersonator()
         {
             let claimed = ShortString::try_from(claimed).unwrap_or_default();
             return Err(AmqpError::UserIdMismatch { claimed, user: self.user.clone() });
@@ -240,8 +258,8 @@ impl Session {
         if content.body_size > max {
             return Err(AmqpError::MessageTooLarge { size: content.body_size, max });
         }
-        let targets =
-            self.routes.find(&self.registry, &self.vhost, content.exchange, content.routing_key, content.properties)?;
+        let asker = Asker { registry: &self.registry, vhost: &self.vhost, user: &self.user, rights: &mut self.rights };
+        let targets = self.routes.find(asker, content.exchange, content.routing_key, content.properties)?;
         // Routing was asked first because a missing exchange comes before bad properties.
         let traits = self.traits(content.properties)?;
         let channel = &mut self.channels[at];
