@@ -252,7 +252,7 @@ impl Session {
             Err(error) => return Err(error),
             Ok(cell) => {
                 let (queue, vhost) = (cell.name.clone(), cell.vhost.name.clone());
-                if cell.settings.queue_type == QueueType::Quorum && (delete.if_unused || delete.if_empty) {
+                if cell.settings().queue_type == QueueType::Quorum && (delete.if_unused || delete.if_empty) {
                     let flag = if delete.if_unused { "if-unused" } else { "if-empty" };
                     return Err(AmqpError::NotImplemented(format!(
                         "cannot delete queue '{queue}' in vhost '{vhost}'. queue.delete operations with {flag} flag set \

@@ -76,7 +76,12 @@ impl OwnBroker {
         self.options().open()
     }
 
-    /// Stops the broker in good order and starts it again on the same data; it is down for as long, the oracle longer.
+    /// Stops the broker in good order and starts it again on the same data.
+    pub fn restart(self) -> Self {
+        self.restart_after(Duration::ZERO)
+    }
+
+    /// As [`restart`](Self::restart), the broker being down for as long, or longer if it is the oracle.
     pub fn restart_after(self, pause: Duration) -> Self {
         match self {
             Self::Embedded { broker, data_dir } => {
@@ -124,7 +129,7 @@ impl Fixture {
     }
 
     pub fn restart(self) -> Self {
-        self.restart_after(Duration::ZERO)
+        Self { broker: self.broker.restart(), ..self }
     }
 
     pub fn restart_after(self, pause: Duration) -> Self {
