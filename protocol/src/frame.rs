@@ -125,6 +125,11 @@ pub fn erlang_octets(payload: &[u8]) -> String {
     describe_octets(payload.get(..SHOWN_OCTETS).unwrap_or(payload), payload.len())
 }
 
+/// Octets as RabbitMQ's reply-texts show them: `<<"abc">>`, or `<<0,20>>` if any is not printable.
+pub fn erlang_binary(octets: &[u8]) -> String {
+    ErlangBinary(octets).to_string()
+}
+
 /// As [`erlang_octets`], where `shown` is the start of a payload of `total` octets.
 pub(crate) fn describe_octets(shown: &[u8], total: usize) -> String {
     let extent = if total > SHOWN_OCTETS { format!("first {SHOWN_OCTETS} octets") } else { String::from("all octets") };

@@ -9,6 +9,7 @@
 //! octets present; a value that exists can be encoded.
 //! Not here: what a method means, which reply code an error becomes, any state between two frames, any I/O.
 
+pub mod edit;
 pub mod encode;
 pub mod error;
 pub mod frame;
@@ -17,17 +18,21 @@ pub mod method;
 pub mod properties;
 pub mod string;
 pub mod table;
+pub mod table_ref;
 pub mod value;
 mod wire;
 
+pub use edit::{with_header, with_reply_to, without_header};
 pub use encode::{begin_frame, encode_content, encode_heartbeat, end_frame};
 pub use error::{DecodeError, FrameError, StringTooLong, TableError};
 pub use frame::{
-    FRAME_END, FRAME_MIN_SIZE, FRAME_OVERHEAD_BYTES, FrameKind, PROTOCOL_HEADER, RawFrame, erlang_octets, split_frame,
+    FRAME_END, FRAME_MIN_SIZE, FRAME_OVERHEAD_BYTES, FrameKind, PROTOCOL_HEADER, RawFrame, erlang_binary,
+    erlang_octets, split_frame,
 };
 pub use ids::{ChannelId, ClassId, DeliveryTag, MethodId, ReplyCode};
 pub use method::{Method, access, basic, channel, confirm, connection, exchange, peek_ids, queue, tx};
 pub use properties::{BasicProperties, HeaderRef, PropertiesRef};
 pub use string::{LongString, ShortString};
 pub use table::{MAX_TABLE_DEPTH, decode_table, decode_table_content, validate_table_content};
+pub use table_ref::{Entries, EntryRef, Items, ValueRef, table_entries};
 pub use value::{FieldTable, FieldValue};

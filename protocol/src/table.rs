@@ -25,10 +25,10 @@ pub const MAX_TABLE_DEPTH: usize = 32;
 pub(crate) const LENGTH_PREFIX_BYTES: usize = 4;
 
 /// An entry of a table: name, type tag, value without its length prefix.
-type Entry<'a> = (&'a [u8], u8, &'a [u8]);
+pub(crate) type Entry<'a> = (&'a [u8], u8, &'a [u8]);
 
 /// An item of an array: type tag, value without its length prefix.
-type Item<'a> = (u8, &'a [u8]);
+pub(crate) type Item<'a> = (u8, &'a [u8]);
 
 /// Decodes a table with its length prefix, and tells how many octets both take.
 pub fn decode_table(input: &[u8]) -> Result<(FieldTable, usize), TableError> {
@@ -63,14 +63,14 @@ pub(crate) fn short_octets(input: &[u8]) -> IResult<&[u8], &[u8], ()> {
 }
 
 #[inline]
-fn entry(input: &[u8]) -> IResult<&[u8], Entry<'_>, ()> {
+pub(crate) fn entry(input: &[u8]) -> IResult<&[u8], Entry<'_>, ()> {
     let (input, name) = short_octets(input)?;
     let (input, (tag, octets)) = item(input)?;
     Ok((input, (name, tag, octets)))
 }
 
 #[inline]
-fn item(input: &[u8]) -> IResult<&[u8], Item<'_>, ()> {
+pub(crate) fn item(input: &[u8]) -> IResult<&[u8], Item<'_>, ()> {
     let (input, tag) = be_u8(input)?;
     let (input, octets) = match tag {
         b'V' => take(0_usize)(input)?,
@@ -122,7 +122,7 @@ fn array(mut content: &[u8], depth: usize) -> Option<Vec<FieldValue>> {
 }
 
 /// Decodes a value that stands in a table or array at `depth`.
-fn value(tag: u8, octets: &[u8], depth: usize) -> Option<FieldValue> {
+pub(crate) fn value(tag: u8, octets: &[u8], depth: usize) -> Option<FieldValue> {
     Some(match tag {
         b't' => FieldValue::Boolean(whole(be_u8(octets))? != 0),
         b'b' => FieldValue::Int8(whole(be_i8(octets))?),
