@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use divan::Bencher;
 use divan::counter::ItemsCount;
-use leveret::engine::directory::Access;
-use leveret::engine::exchange::Destination;
+use leveret::engine::exchange::{Destination, Routing};
 use leveret::engine::message::{Arena, ArenaBuilder, Body, MessageParts, Timestamp};
 use leveret::engine::queue::{ConsumerSpec, Delivered, Queue, QueueEffect, QueueId, QueueSettings, Window};
 use leveret::engine::vhost::{Binding, ConnectionId, QueueDeclaration, Vhost};
@@ -92,7 +91,7 @@ fn route_by_topic(bencher: Bencher<'_, '_>, bindings: u32) {
             server_named: false,
         };
         let id = QueueId::new(number + 1);
-        vhost.declare_queue(declaration, ConnectionId::new(1), &Access::unlimited(), || id).expect("declared");
+        vhost.declare_queue(declaration, ConnectionId::new(1), || id).expect("declared");
     }
     for number in 0..bindings {
         let pattern = match number % 3 {
@@ -113,7 +112,8 @@ fn route_by_topic(bencher: Bencher<'_, '_>, bindings: u32) {
     bencher.counter(ItemsCount::new(1_u32)).bench_local(|| {
         number = (number + 7919) % bindings;
         let key = format!("k{number}.a.b");
-        vhost.route_publish(&exchange, key.as_bytes(), &mut FieldTable::new)
+        let keys = [key.as_bytes()];
+        vhost.route_publish(&exchange, &Routing::new(&keys, &[0, 0], 0))
     });
 }
 

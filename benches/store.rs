@@ -60,6 +60,7 @@ fn declare(number: u64) -> Op {
         auto_delete: false,
         exclusive_owner: None,
         arguments: FieldTable::new(),
+        delays: false,
     };
     Op::Define { vhost: ShortString::from_static("/"), change: Change::QueueAdded(record) }
 }

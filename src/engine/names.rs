@@ -5,6 +5,16 @@
 
 use leveret_protocol::ShortString;
 
+/// The pseudo-queue of direct reply-to (RabbitMQ extension): who consumes from it gets replies.
+pub const REPLY_QUEUE: &[u8] = b"amq.rabbitmq.reply-to";
+/// What the name of a reply consumer starts with.
+pub const REPLY_NAME_PREFIX: &str = "amq.rabbitmq.reply-to.";
+
+/// Whether this is, or could be, the name of a reply consumer.
+pub fn is_reply_name(name: &[u8]) -> bool {
+    name.starts_with(REPLY_NAME_PREFIX.as_bytes())
+}
+
 /// Makes names that do not repeat.
 #[derive(Debug)]
 pub struct NameGenerator {
@@ -29,13 +39,7 @@ impl NameGenerator {
     }
 
     fn with_prefix(&mut self, prefix: &str) -> ShortString {
-        let mut name = prefix.to_owned();
-        let mut bits: u128 = (u128::from(self.next()) << 64) | u128::from(self.next());
-        for _ in 0..RANDOM_CHARACTERS {
-            name.push(char::from(ALPHABET[usize::try_from(bits & 63).expect("below 64")]));
-            bits >>= 6;
-        }
-        ShortString::truncated(&name)
+        name(prefix, (u128::from(self.next()) << 64) | u128::from(self.next()))
     }
 
     /// A name for a queue that was declared without one: `amq.gen-…`.
@@ -52,6 +56,21 @@ impl NameGenerator {
     pub fn consumer_tag(&mut self) -> ShortString {
         self.with_prefix("amq.ctag-")
     }
+}
+
+fn name(prefix: &str, mut bits: u128) -> ShortString {
+    let mut name = prefix.to_owned();
+    for _ in 0..RANDOM_CHARACTERS {
+        name.push(char::from(ALPHABET[usize::try_from(bits & 63).expect("below 64")]));
+        bits >>= 6;
+    }
+    ShortString::truncated(&name)
+}
+
+/// The name of a reply consumer. Whoever knows it may send to it: the number must be one that nobody can guess, which
+/// those of [`NameGenerator`] are not.
+pub fn reply_name(random: u128) -> ShortString {
+    name(REPLY_NAME_PREFIX, random)
 }
 
 #[cfg(test)]

@@ -3,15 +3,18 @@
 //! Invariants: a binding's two ends exist; `inbound` and the exchanges' routing tables tell of the same bindings; what is
 //! durable (a binding: both of its ends) is told to the store by a [`Change`] of the same call; `version` grows with every
 //! change that can alter a route.
-//! Not here: the queues' messages, permissions, locks.
+//! Not here: routing (`routing`), the queues' messages, permissions, locks.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+mod routing;
+
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use leveret_protocol::{FieldTable, FieldValue, ShortString, encode, table};
 
-use crate::engine::directory::{Access, Policies, PolicyTarget, Resource, Right, VhostRecord};
-use crate::engine::exchange::{Destination, Router};
+pub use routing::Route;
+
+use crate::engine::exchange::{BoundTo, Destination, Router};
 use crate::engine::queue::{QueueId, QueueSettings, QueueType, check_equivalent, compare_argument};
 use crate::error::AmqpError;
 
@@ -63,6 +66,8 @@ pub struct QueueRecord {
     pub exclusive_owner: Option<ConnectionId>,
     /// Its arguments.
     pub arguments: FieldTable,
+    /// It is not a client's: messages wait in it for the delayed-message exchange whose name it has.
+    pub delays: bool,
 }
 
 /// What leads from an exchange to a queue or another exchange.
@@ -113,6 +118,8 @@ struct Exchange {
     record: ExchangeRecord,
     alternate: Option<ShortString>,
     router: Router,
+    /// Where messages wait, if the exchange delays them.
+    delay_queue: Option<QueueId>,
     /// Bindings that start here, by destination and identity.
     outbound: BTreeMap<(Destination, Vec<u8>), Arc<Binding>>,
 }
@@ -144,15 +151,6 @@ pub enum Declared {
     Created(QueueId, Box<QueueSettings>),
 }
 
-/// Where a message goes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Route {
-    /// The queues, each once.
-    pub queues: Vec<QueueId>,
-    /// Every message with this exchange and routing key goes there.
-    pub by_key: bool,
-}
-
 /// The exchanges, queues and bindings of a virtual host.
 #[derive(Debug)]
 pub struct Vhost {
@@ -161,13 +159,7 @@ pub struct Vhost {
     queues: HashMap<ShortString, QueueRecord>,
     names: HashMap<QueueId, ShortString>,
     inbound: HashMap<Destination, BTreeMap<Vec<u8>, Arc<Binding>>>,
-    policies: Policies,
-    /// Queues at most.
-    max_queues: Option<u64>,
-    /// The type of queues declared without one.
-    default_queue_type: Option<ShortString>,
-    /// The vhost was deleted: nothing is declared in it any more.
-    ended: bool,
+    orphans: Vec<QueueId>,
     version: u64,
 }
 
@@ -193,10 +185,7 @@ impl Vhost {
             queues: HashMap::new(),
             names: HashMap::new(),
             inbound: HashMap::new(),
-            policies: Policies::default(),
-            max_queues: None,
-            default_queue_type: None,
-            ended: false,
+            orphans: Vec::new(),
             version: 0,
         };
         for (name, kind, internal) in PREDECLARED {
@@ -223,113 +212,34 @@ impl Vhost {
         self.version
     }
 
-    /// Has remembered routes and rights looked up anew.
-    pub fn forget_routes(&mut self) {
-        self.version += 1;
-    }
-
-    /// Takes over what the vhost's own record says.
-    pub fn configure(&mut self, record: &VhostRecord) {
-        self.max_queues = record.limit("max-queues");
-        let default =
-            record.default_queue_type.as_deref().filter(|kind| !matches!(*kind, "" | "undefined" | "classic"));
-        self.default_queue_type = default.map(ShortString::truncated);
-    }
-
-    /// Takes over new policies. Returns the queues whose settings are others now.
-    pub fn set_policies(&mut self, policies: Policies) -> Vec<(QueueId, QueueSettings)> {
-        let before: HashMap<QueueId, Option<QueueSettings>> =
-            self.queues.values().map(|queue| (queue.id, self.settings_of(queue).ok())).collect();
-        self.policies = policies;
-        let names: Vec<ShortString> = self.exchanges.keys().cloned().collect();
-        for name in names {
-            let Some(exchange) = self.exchanges.get(name.as_bytes()) else { continue };
-            let alternate = self.alternate_of(&exchange.record).unwrap_or_default();
-            if let Some(exchange) = self.exchanges.get_mut(name.as_bytes()) {
-                exchange.alternate = alternate;
-            }
-        }
-        self.version += 1;
-        let mut changed: Vec<_> = self
-            .queues
-            .values()
-            .filter_map(|queue| Some((queue.id, self.settings_of(queue).ok()?)))
-            .filter(|(id, settings)| before.get(id).and_then(Option::as_ref) != Some(settings))
-            .collect();
-        changed.sort_by_key(|(id, _)| *id);
-        changed
-    }
-
-    /// What a queue's arguments and policies ask for.
-    pub fn settings_of(&self, queue: &QueueRecord) -> Result<QueueSettings, AmqpError> {
-        let own = QueueSettings::from_arguments(&queue.arguments, &queue.name, &self.name)?;
-        if self.policies.is_empty() {
-            return Ok(own);
-        }
-        let target = PolicyTarget::of_queue(own.queue_type);
-        Ok(own.under(self.policies.of(target, queue.name.as_bytes())))
-    }
-
-    /// The names of the policy and the operator policy that apply to a queue.
-    pub fn policies_of_queue(&self, queue: &QueueRecord) -> (Option<&str>, Option<&str>) {
-        let target = PolicyTarget::of_queue(QueueType::from_arguments(&queue.arguments).unwrap_or_default());
-        let applied = self.policies.of(target, queue.name.as_bytes());
-        (applied.regular.map(|policy| policy.name.as_str()), applied.operator.map(|policy| policy.name.as_str()))
-    }
-
-    /// The name of the policy that applies to an exchange.
-    pub fn policy_of_exchange(&self, name: &ShortString) -> Option<&str> {
-        self.policies.of(PolicyTarget::Exchange, name.as_bytes()).regular.map(|policy| policy.name.as_str())
-    }
-
-    /// Every queue, in no order.
-    pub fn queues(&self) -> impl Iterator<Item = &QueueRecord> {
-        self.queues.values()
-    }
-
-    /// Every exchange, in no order.
-    pub fn exchanges(&self) -> impl Iterator<Item = &ExchangeRecord> {
-        self.exchanges.values().map(|exchange| &exchange.record)
-    }
-
-    /// Every binding but the default exchange's, by source in no order.
-    pub fn bindings(&self) -> impl Iterator<Item = &Binding> {
-        self.exchanges.values().flat_map(|exchange| exchange.outbound.values().map(|binding| &**binding))
-    }
-
-    /// The type of an exchange.
-    pub fn exchange_kind(&self, name: &ShortString) -> Option<&ShortString> {
-        self.exchanges.get(name.as_bytes()).map(|exchange| &exchange.record.kind)
-    }
-
-    /// Whether the vhost was deleted.
-    pub fn is_ended(&self) -> bool {
-        self.ended
-    }
-
-    /// Ends the vhost: removes everything in it.
-    pub fn end(&mut self) -> Vec<Change> {
-        self.ended = true;
-        let mut changes = Vec::new();
-        let mut queues: Vec<QueueId> = self.names.keys().copied().collect();
-        queues.sort();
-        for id in queues {
-            changes.extend(self.remove_queue(id).map(|(_, changes)| changes).unwrap_or_default());
-        }
-        let mut names: Vec<ShortString> = self.exchanges.keys().cloned().collect();
-        names.sort();
-        for name in names {
-            self.remove_exchange(&name, &mut changes);
-        }
-        changes
-    }
-
     /// Puts back an exchange from the store.
     pub fn restore_exchange(&mut self, record: ExchangeRecord) -> Result<(), AmqpError> {
-        let router = Router::new(&record.kind)?;
+        let router = Router::new(&record.kind, &record.arguments)?;
         let alternate = self.alternate_of(&record)?;
-        self.exchanges.insert(record.name.clone(), Exchange { record, alternate, router, outbound: BTreeMap::new() });
+        self.add_exchange(record, alternate, router, None);
         Ok(())
+    }
+
+    fn add_exchange(
+        &mut self,
+        record: ExchangeRecord,
+        alternate: Option<ShortString>,
+        router: Router,
+        delay_queue: Option<QueueId>,
+    ) {
+        let exchange = Exchange { record, alternate, router, delay_queue, outbound: BTreeMap::new() };
+        self.exchanges.insert(exchange.record.name.clone(), exchange);
+    }
+
+    /// Puts back the queue of a delayed-message exchange from the store; false if there is no such exchange.
+    pub fn restore_delay_queue(&mut self, record: &QueueRecord) -> bool {
+        match self.exchanges.get_mut(record.name.as_bytes()) {
+            Some(exchange) if exchange.router.delays() => {
+                exchange.delay_queue = Some(record.id);
+                true
+            }
+            Some(_) | None => false,
+        }
     }
 
     /// Puts back a queue from the store.
@@ -358,10 +268,7 @@ impl Vhost {
     }
 
     fn alternate_of(&self, record: &ExchangeRecord) -> Result<Option<ShortString>, AmqpError> {
-        let Some(value) = record.arguments.get("alternate-exchange") else {
-            let policy = self.policies.of(PolicyTarget::Exchange, record.name.as_bytes()).regular;
-            return Ok(policy.and_then(|policy| policy.definition.alternate_exchange.clone()));
-        };
+        let Some(value) = record.arguments.get("alternate-exchange") else { return Ok(None) };
         value.as_long_str().and_then(|name| ShortString::try_from(name).ok()).map(Some).ok_or_else(|| {
             AmqpError::BadArgument(format!(
                 "invalid type '{}' for arg 'alternate-exchange' in exchange '{}' in vhost '{}'",
@@ -380,32 +287,48 @@ impl Vhost {
         self.exchange(name).map(|_| ())
     }
 
-    /// exchange.declare (behaviour as RabbitMQ's: equivalence, reserved names, alternate exchange).
-    pub fn declare_exchange(&mut self, record: ExchangeRecord, access: &Access) -> Result<Vec<Change>, AmqpError> {
-        let router = Router::new(&record.kind)?;
+    /// exchange.declare (RabbitMQ's order of checks: type, equivalence, reserved names, alternate exchange, arguments of the
+    /// type). The record is that of a queue in which messages wait, which a new exchange may need; `next_id` names it.
+    pub fn declare_exchange(
+        &mut self,
+        record: ExchangeRecord,
+        next_id: impl FnOnce() -> QueueId,
+    ) -> Result<(Option<QueueRecord>, Vec<Change>), AmqpError> {
+        Router::check_type(&record.kind)?;
         if record.name.is_empty() {
             return Err(AmqpError::DefaultExchange);
         }
-        access.check(Right::Configure, Resource::Exchange(record.name.as_bytes()))?;
         if let Some(current) = self.exchanges.get(record.name.as_bytes()) {
             self.check_exchange_equivalent(&current.record, &record)?;
-            return Ok(Vec::new());
+            return Ok((None, Vec::new()));
         }
         if record.name.as_bytes().starts_with(b"amq.") {
             return Err(AmqpError::ReservedName { kind: "exchange", name: record.name });
         }
         let alternate = self.alternate_of(&record)?;
-        if record.arguments.get("alternate-exchange").is_some()
-            && let Some(alternate) = &alternate
-        {
-            access.check(Right::Read, Resource::Exchange(record.name.as_bytes()))?;
-            access.check(Right::Write, Resource::Exchange(alternate.as_bytes()))?;
-        }
-        let durable = record.durable;
-        let exchange = Exchange { record: record.clone(), alternate, router, outbound: BTreeMap::new() };
-        self.exchanges.insert(record.name.clone(), exchange);
+        let router = Router::new(&record.kind, &record.arguments)?;
+        let delay_queue = router.delays().then(|| QueueRecord {
+            id: next_id(),
+            name: record.name.clone(),
+            durable: record.durable,
+            auto_delete: false,
+            exclusive_owner: None,
+            arguments: FieldTable::new(),
+            delays: true,
+        });
+        self.add_exchange(record.clone(), alternate, router, delay_queue.as_ref().map(|queue| queue.id));
         self.version += 1;
-        Ok(if durable { vec![Change::ExchangeAdded(record)] } else { Vec::new() })
+        let mut changes = Vec::new();
+        if record.durable {
+            changes.push(Change::ExchangeAdded(record));
+            changes.extend(delay_queue.clone().map(Change::QueueAdded));
+        }
+        Ok((delay_queue, changes))
+    }
+
+    /// Internal queues whose exchange is gone since the last call: they have to go, too.
+    pub fn take_orphans(&mut self) -> Vec<QueueId> {
+        std::mem::take(&mut self.orphans)
     }
 
     fn check_exchange_equivalent(&self, current: &ExchangeRecord, received: &ExchangeRecord) -> Result<(), AmqpError> {
@@ -424,19 +347,13 @@ impl Vhost {
     }
 
     /// exchange.delete; a missing exchange is no error.
-    pub fn delete_exchange(
-        &mut self,
-        name: &ShortString,
-        if_unused: bool,
-        access: &Access,
-    ) -> Result<Vec<Change>, AmqpError> {
+    pub fn delete_exchange(&mut self, name: &ShortString, if_unused: bool) -> Result<Vec<Change>, AmqpError> {
         if name.is_empty() {
             return Err(AmqpError::DefaultExchange);
         }
         if name.as_bytes().starts_with(b"amq.") {
             return Err(AmqpError::SystemExchange { exchange: name.clone(), vhost: self.name.clone() });
         }
-        access.check(Right::Configure, Resource::Exchange(name.as_bytes()))?;
         let Some(exchange) = self.exchanges.get(name.as_bytes()) else { return Ok(Vec::new()) };
         if if_unused && !exchange.outbound.is_empty() {
             return Err(AmqpError::ExchangeInUse { exchange: name.clone(), vhost: self.name.clone() });
@@ -452,6 +369,12 @@ impl Vhost {
         while let Some(name) = doomed.pop() {
             let Some(exchange) = self.exchanges.remove(name.as_bytes()) else { continue };
             self.version += 1;
+            if let Some(queue) = exchange.delay_queue {
+                self.orphans.push(queue);
+                if exchange.record.durable {
+                    changes.push(Change::QueueRemoved(queue));
+                }
+            }
             for ((destination, identity), binding) in exchange.outbound {
                 if let Some(inbound) = self.inbound.get_mut(&destination) {
                     inbound.remove(&identity);
@@ -526,17 +449,14 @@ impl Vhost {
     /// queue.declare (RabbitMQ's order of checks). `next_id` names a new queue.
     pub fn declare_queue(
         &mut self,
-        mut declaration: QueueDeclaration,
+        declaration: QueueDeclaration,
         connection: ConnectionId,
-        access: &Access,
         next_id: impl FnOnce() -> QueueId,
     ) -> Result<(Declared, Vec<Change>), AmqpError> {
-        self.default_type(&mut declaration);
         let name = declaration.name;
         if name.as_bytes().starts_with(b"amq.") && !declaration.server_named {
             return Err(AmqpError::ReservedName { kind: "queue", name });
         }
-        access.check(Right::Configure, Resource::Queue(name.as_bytes()))?;
         // An exclusive queue ends with its connection, so it is never durable (RabbitMQ does the same).
         let durable = declaration.durable && !declaration.exclusive;
         if let Some(current) = self.queues.get(name.as_bytes()) {
@@ -551,55 +471,29 @@ impl Vhost {
             check_equivalent(&current.arguments, &declaration.arguments, &name, &self.name)?;
             return Ok((Declared::Existed(current.id), Vec::new()));
         }
-        let own_dead_letter_exchange = declaration.arguments.get("x-dead-letter-exchange");
-        if let Some(exchange) = own_dead_letter_exchange.and_then(FieldValue::as_long_str) {
-            access.check(Right::Read, Resource::Queue(name.as_bytes()))?;
-            access.check(Right::Write, Resource::Exchange(exchange))?;
-        }
+        let settings = QueueSettings::from_arguments(&declaration.arguments, &name, &self.name)?;
         let QueueDeclaration { durable: wants_durable, exclusive, auto_delete, .. } = declaration;
-        let mut record = QueueRecord {
-            id: QueueId::new(0),
+        settings.queue_type.check_properties(wants_durable, exclusive, auto_delete, &name, &self.name)?;
+        if settings.queue_type == QueueType::Stream {
+            return Err(AmqpError::BadArgument(format!(
+                "invalid arg 'x-queue-type' for queue '{name}' in vhost '{}': \"unsupported queue type 'stream'\"",
+                self.name
+            )));
+        }
+        let record = QueueRecord {
+            id: next_id(),
             name,
             durable,
             auto_delete: declaration.auto_delete,
             exclusive_owner: declaration.exclusive.then_some(connection),
             arguments: declaration.arguments,
+            delays: false,
         };
-        let settings = self.settings_of(&record)?;
-        settings.queue_type.check_properties(wants_durable, exclusive, auto_delete, &record.name, &self.name)?;
-        if settings.queue_type == QueueType::Stream {
-            return Err(AmqpError::BadArgument(format!(
-                "invalid arg 'x-queue-type' for queue '{}' in vhost '{}': \"unsupported queue type 'stream'\"",
-                record.name, self.name
-            )));
-        }
-        if let Some(max) = self.max_queues
-            && self.queues.len() as u64 >= max
-        {
-            return Err(AmqpError::BadArgument(format!(
-                "cannot declare queue '{}': queue limit in vhost '{}' ({max}) is reached",
-                record.name, self.name
-            )));
-        }
-        record.id = next_id();
         let id = record.id;
         self.version += 1;
         self.restore_queue(record.clone());
         let changes = if durable { vec![Change::QueueAdded(record)] } else { Vec::new() };
         Ok((Declared::Created(id, Box::new(settings)), changes))
-    }
-
-    /// Fills in the vhost's default type where the client names none and the other properties allow it.
-    fn default_type(&self, declaration: &mut QueueDeclaration) {
-        if let Some(kind) = &self.default_queue_type
-            && declaration.arguments.get("x-queue-type").is_none()
-            && declaration.durable
-            && !declaration.exclusive
-            && !declaration.auto_delete
-            && !declaration.server_named
-        {
-            declaration.arguments.push(ShortString::from_static("x-queue-type"), long_string(kind.as_bytes()));
-        }
     }
 
     /// Removes a queue with its bindings. `None` when it is gone already.
@@ -619,16 +513,17 @@ impl Vhost {
         Some((queue, changes))
     }
 
-    /// Refuses a binding key that the user may not read at a topic exchange.
-    pub fn check_binding_key(&self, access: &Access, source: &ShortString, key: &ShortString) -> Result<(), AmqpError> {
-        let is_topic = self.exchange_kind(source).is_some_and(|kind| kind.as_bytes() == b"topic");
-        if is_topic { access.check_topic(Right::Read, source.as_bytes(), key.as_bytes()) } else { Ok(()) }
-    }
-
     /// queue.bind and exchange.bind, after the destination was found.
     pub fn bind(&mut self, binding: Binding) -> Result<Vec<Change>, AmqpError> {
         let source = self.exchange(&binding.source)?;
-        source.router.check_binding(&binding.arguments)?;
+        let destination = match &binding.destination {
+            Destination::Queue(id) => {
+                let kind = self.queue_by_id(*id).and_then(|queue| QueueType::from_arguments(&queue.arguments));
+                BoundTo::Queue(kind.unwrap_or_default())
+            }
+            Destination::Exchange(_) => BoundTo::Exchange,
+        };
+        source.router.check_binding(&binding.routing_key, &binding.arguments, destination)?;
         Ok(self.add_binding(binding).into_iter().collect())
     }
 
@@ -698,71 +593,6 @@ impl Vhost {
         self.exchange(source)?;
         self.exchange(destination).map(|_| ())
     }
-
-    /// Where a client's message goes.
-    pub fn route_publish(
-        &self,
-        exchange: &ShortString,
-        key: &[u8],
-        headers: &mut dyn FnMut() -> FieldTable,
-    ) -> Result<Route, AmqpError> {
-        if self.exchange(exchange)?.record.internal {
-            return Err(AmqpError::InternalExchange { exchange: exchange.clone(), vhost: self.name.clone() });
-        }
-        Ok(self.route(exchange.as_bytes(), &[key], headers).unwrap_or_default())
-    }
-
-    /// Where a message with these routing keys goes from this exchange; `None` if there is no such exchange.
-    ///
-    /// Each exchange is visited once, each queue gets the message once. An exchange whose own bindings match nothing hands
-    /// the message to its alternate exchange.
-    pub fn route(&self, exchange: &[u8], keys: &[&[u8]], headers: &mut dyn FnMut() -> FieldTable) -> Option<Route> {
-        let first = self.exchanges.get(exchange)?;
-        let mut route = Route { queues: Vec::new(), by_key: true };
-        let mut seen = HashSet::new();
-        let mut visited: Vec<&[u8]> = vec![first.record.name.as_bytes()];
-        let mut work = vec![first];
-        while let Some(exchange) = work.pop() {
-            if exchange.record.name.is_empty() {
-                for key in keys {
-                    if let Some(queue) = self.queues.get(*key)
-                        && seen.insert(queue.id)
-                    {
-                        route.queues.push(queue.id);
-                    }
-                }
-                continue;
-            }
-            route.by_key &= exchange.router.routes_by_key();
-            let mut destinations = Vec::new();
-            for key in keys {
-                exchange.router.route(key, headers, &mut destinations);
-            }
-            let mut onward: Vec<&ShortString> = Vec::new();
-            if destinations.is_empty() {
-                onward.extend(&exchange.alternate);
-            }
-            for destination in destinations {
-                match destination {
-                    Destination::Queue(id) => {
-                        if seen.insert(*id) {
-                            route.queues.push(*id);
-                        }
-                    }
-                    Destination::Exchange(name) => onward.push(name),
-                }
-            }
-            for name in onward {
-                if let Some(exchange) = self.exchanges.get(name.as_bytes())
-                    && !visited.contains(&name.as_bytes())
-                {
-                    visited.push(name.as_bytes());
-                    work.push(exchange);
-                }
-            }
-        }
-        Some(route)
-    }
 }
 
 fn check_same(field: &str, entity: &str, received: &str, current: &str) -> Result<(), AmqpError> {
@@ -782,6 +612,7 @@ pub fn long_string(octets: &[u8]) -> FieldValue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::exchange::Routing;
 
     const ME: ConnectionId = ConnectionId::new(1);
 
@@ -812,8 +643,7 @@ mod tests {
     }
 
     fn declare(vhost: &mut Vhost, text: &'static str, number: u64) -> QueueId {
-        let (declared, changes) =
-            vhost.declare_queue(queue(text), ME, &Access::unlimited(), || QueueId::new(number)).expect("declared");
+        let (declared, changes) = vhost.declare_queue(queue(text), ME, || QueueId::new(number)).expect("declared");
         assert_eq!(changes.len(), 1);
         match declared {
             Declared::Created(id, _) | Declared::Existed(id) => id,
@@ -826,7 +656,8 @@ mod tests {
     }
 
     fn routed(vhost: &Vhost, exchange: &'static str, key: &str) -> Vec<u64> {
-        let route = vhost.route_publish(&name(exchange), key.as_bytes(), &mut FieldTable::new).expect("exchange");
+        let keys = [key.as_bytes()];
+        let route = vhost.route_publish(&name(exchange), &Routing::new(&keys, &[0, 0], 0)).expect("exchange");
         route.queues.into_iter().map(QueueId::get).collect()
     }
 
@@ -842,7 +673,7 @@ mod tests {
     fn cycles_of_exchanges_end_and_each_queue_gets_one_copy() {
         let mut vhost = Vhost::new(name("/"));
         for exchange_name in ["x1", "x2"] {
-            vhost.declare_exchange(exchange(exchange_name, "fanout", false), &Access::unlimited()).expect("declared");
+            vhost.declare_exchange(exchange(exchange_name, "fanout", false), || QueueId::new(99)).expect("declared");
         }
         let id = declare(&mut vhost, "q", 1);
         bind(&mut vhost, "x1", Destination::Exchange(name("x2")), "");
@@ -857,7 +688,7 @@ mod tests {
     fn a_chain_of_auto_delete_exchanges_goes_with_its_last_queue() {
         let mut vhost = Vhost::new(name("/"));
         for exchange_name in ["a", "b"] {
-            vhost.declare_exchange(exchange(exchange_name, "fanout", true), &Access::unlimited()).expect("declared");
+            vhost.declare_exchange(exchange(exchange_name, "fanout", true), || QueueId::new(99)).expect("declared");
         }
         let id = declare(&mut vhost, "q", 1);
         bind(&mut vhost, "a", Destination::Exchange(name("b")), "");
@@ -871,10 +702,10 @@ mod tests {
     #[test]
     fn the_alternate_exchange_gets_what_matches_nothing() {
         let mut vhost = Vhost::new(name("/"));
-        vhost.declare_exchange(exchange("ae", "fanout", false), &Access::unlimited()).expect("declared");
+        vhost.declare_exchange(exchange("ae", "fanout", false), || QueueId::new(99)).expect("declared");
         let arguments = [(name("alternate-exchange"), long_string(b"ae"))].into_iter().collect();
         vhost
-            .declare_exchange(ExchangeRecord { arguments, ..exchange("x", "direct", false) }, &Access::unlimited())
+            .declare_exchange(ExchangeRecord { arguments, ..exchange("x", "direct", false) }, || QueueId::new(99))
             .expect("declared");
         let (caught, bound) = (declare(&mut vhost, "caught", 1), declare(&mut vhost, "bound", 2));
         bind(&mut vhost, "ae", Destination::Queue(caught), "");
@@ -902,10 +733,10 @@ mod tests {
     fn an_exclusive_queue_is_locked_for_others() {
         let mut vhost = Vhost::new(name("/"));
         let exclusive = QueueDeclaration { exclusive: true, ..queue("q") };
-        vhost.declare_queue(exclusive, ME, &Access::unlimited(), || QueueId::new(1)).expect("declared");
+        vhost.declare_queue(exclusive, ME, || QueueId::new(1)).expect("declared");
         let other = ConnectionId::new(2);
         assert!(matches!(vhost.queue(&name("q"), other), Err(AmqpError::QueueLocked { .. })));
-        let redeclared = vhost.declare_queue(queue("q"), ME, &Access::unlimited(), || QueueId::new(2));
+        let redeclared = vhost.declare_queue(queue("q"), ME, || QueueId::new(2));
         assert!(matches!(redeclared, Err(AmqpError::QueueLocked { .. })));
     }
 }

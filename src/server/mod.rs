@@ -3,10 +3,12 @@
 pub(crate) mod broker;
 pub(crate) mod clock;
 mod connection;
-pub(crate) mod directory;
+mod definitions;
 pub(crate) mod listener;
 mod outbox;
+mod placing;
 mod queue_cell;
 pub(crate) mod registry;
+mod replies;
 mod timer;
 mod work;

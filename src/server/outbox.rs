@@ -10,6 +10,7 @@ use std::task::{Context, Waker};
 use leveret_protocol::{ChannelId, ShortString};
 use parking_lot::Mutex;
 
+use crate::engine::message::Arena;
 use crate::engine::queue::{ConsumerId, QueueId, Run, Window};
 use crate::error::AmqpError;
 use crate::store::Waiter;
@@ -34,6 +35,8 @@ pub(super) struct Delivery {
 pub(super) enum Event {
     /// Send these messages.
     Deliver(Delivery),
+    /// Send this reply, the only message of its arena, to the channel's reply consumer if it still has this name.
+    Reply { channel: ChannelId, name: ShortString, message: Arc<Arena> },
     /// A consumer's queue is gone.
     Cancelled { channel: ChannelId, tag: ShortString, consumer: ConsumerId, queue: QueueId },
     /// Close the connection.

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use leveret_protocol::{ChannelId, ShortString};
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 
 use super::outbox::{Delivery, Event, Outbox};
 use super::registry::{Registry, VhostCell};
@@ -50,8 +50,9 @@ pub(super) struct QueueCell {
     pub(super) name: ShortString,
     pub(super) vhost: Arc<VhostCell>,
     pub(super) auto_delete: bool,
-    /// A copy of the queue's, to be read without its lock.
-    settings: RwLock<Arc<QueueSettings>>,
+    pub(super) settings: QueueSettings,
+    /// Messages wait in it for the delayed-message exchange whose name it has; all of them in memory.
+    pub(super) delays: bool,
     state: Mutex<CellState>,
 }
 
@@ -62,7 +63,8 @@ impl QueueCell {
             name: record.name.clone(),
             vhost,
             auto_delete: record.auto_delete,
-            settings: RwLock::new(Arc::new(queue.settings().clone())),
+            delays: record.delays,
+            settings: queue.settings().clone(),
             state: Mutex::new(CellState {
                 queue,
                 outlets: HashMap::new(),
@@ -107,7 +109,9 @@ impl QueueCell {
             state.armed = Some(deadline);
             registry.timer.arm(deadline, self.id);
         }
-        if state.queue.resident_bytes() > state.spill_at {
+        if self.delays {
+            // Everything stays in memory: the next to leave may be anywhere.
+        } else if state.queue.resident_bytes() > state.spill_at {
             state.queue.spill(|ticket| registry.store.is_stored(ticket));
             state.spill_at = state.queue.resident_bytes() + SPILL_STEP_BYTES;
         } else if state.spill_at > 2 * SPILL_STEP_BYTES
@@ -116,23 +120,6 @@ impl QueueCell {
             state.spill_at = state.queue.resident_bytes() + SPILL_STEP_BYTES;
         }
         result
-    }
-
-    /// What its arguments and policies ask for.
-    pub(super) fn settings(&self) -> Arc<QueueSettings> {
-        self.settings.read().clone()
-    }
-
-    /// Its policies changed.
-    pub(super) fn apply_settings(
-        self: &Arc<Self>,
-        registry: &Registry,
-        work: &mut Work,
-        now: Timestamp,
-        settings: QueueSettings,
-    ) {
-        *self.settings.write() = Arc::new(settings.clone());
-        self.turn(registry, work, |queue, fx| queue.apply_settings(now, settings, fx));
     }
 
     /// The timer fired: it has to be armed anew.

@@ -4,11 +4,12 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::clock;
+use super::placing::Start;
 use super::queue_cell::QueueCell;
 use super::registry::Registry;
-use crate::engine::dead_letter::{DeadLetter, Death, bury, headers_of_properties};
-use crate::engine::message::{ArenaBuilder, Body, MessageParts};
-use crate::engine::queue::{DeathReason, QueueEffect, Run, WINDOW_BYTES};
+use crate::engine::dead_letter::{DeadLetter, Death, bury};
+use crate::engine::message::{Body, MessageParts};
+use crate::engine::queue::{DeathReason, Queue, QueueEffect, Run, WINDOW_BYTES};
 use crate::store::{LaneKey, LoadRequest, Op, Ticket, Transaction, Waiter};
 
 /// Work that queues left behind.
@@ -67,6 +68,9 @@ impl Registry {
                 let lost = cell.turn(&registry, &mut work, |queue, fx| {
                     queue.loaded(now, lane, from_seq, reply.complete_below, reply.loaded, fx)
                 });
+                if cell.delays {
+                    cell.turn(&registry, &mut work, Queue::recall_all);
+                }
                 if lost > 0 {
                     tracing::error!(queue = %cell.name, vhost = %cell.vhost.name, lost, "stored messages are missing");
                 }
@@ -78,7 +82,10 @@ impl Registry {
 
     /// Publishes dead messages to the queue's dead-letter exchange; a missing exchange drops them.
     fn dead_letter(self: &Arc<Self>, cell: &Arc<QueueCell>, run: &Run, reason: DeathReason, work: &mut Work) {
-        let settings = cell.settings();
+        if cell.delays {
+            return self.release(cell, run, work);
+        }
+        let settings = &cell.settings;
         let Some(exchange) = &settings.dead_letter_exchange else { return };
         let now = clock::now();
         for (_, message) in run.messages() {
@@ -89,21 +96,7 @@ impl Registry {
                 Some(key) => vec![key],
                 None => keys.iter().map(Vec::as_slice).collect(),
             };
-            let targets = {
-                let vhost = cell.vhost.state.read();
-                let route = vhost.route(exchange.as_bytes(), &keys, &mut || headers_of_properties(properties));
-                route.map(|route| route.queues).unwrap_or_default()
-            };
-            let targets: Vec<_> = targets
-                .into_iter()
-                .filter_map(|id| self.queue(id))
-                .filter(|target| !barred.iter().any(|name| name == target.name.as_bytes()))
-                .collect();
-            if targets.is_empty() {
-                continue;
-            }
-            let mut builder = ArenaBuilder::with_capacity(message.record_len() + 256, 1);
-            builder.push(&MessageParts {
+            let parts = MessageParts {
                 exchange: exchange.as_bytes(),
                 routing_key: keys.first().copied().unwrap_or_default(),
                 properties,
@@ -113,11 +106,10 @@ impl Registry {
                 expiration_ms: None,
                 broker_deaths: true,
                 enqueued_at: now,
-            });
-            let arena = builder.finish();
-            for target in targets {
-                target.turn(self, work, |queue, fx| queue.publish(now, &arena, message.is_persistent(), fx));
-            }
+            };
+            let barred = |target: &QueueCell| barred.iter().any(|name| name == target.name.as_bytes());
+            let start = Start { vhost: &cell.vhost, exchange: exchange.as_bytes(), keys: &keys };
+            self.place(&start, &parts, properties, &barred, work);
         }
     }
 }

@@ -13,6 +13,7 @@
 
 pub mod confirm;
 pub mod content;
+pub mod copies;
 pub mod expiration;
 pub mod unacked;
 
@@ -58,6 +59,15 @@ pub struct ChannelConsumer {
     pub id: ConsumerId,
 }
 
+/// Who takes replies on a channel (direct reply-to).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReplyConsumer {
+    /// Its consumer tag.
+    pub tag: ShortString,
+    /// The name that requests carry as `reply-to`.
+    pub name: ShortString,
+}
+
 /// The state of one channel. `H` is what a publish held back by a transaction consists of.
 #[derive(Debug)]
 pub struct Channel<H> {
@@ -73,6 +83,8 @@ pub struct Channel<H> {
     pub unacked: Unacked,
     /// Consumers by tag.
     pub consumers: HashMap<ShortString, ChannelConsumer>,
+    /// Who takes replies.
+    pub reply_consumer: Option<ReplyConsumer>,
     /// `basic.qos` without `global`: the limit of consumers to come; 0 for none.
     pub prefetch: u32,
     /// `basic.qos` with `global`: the limit that all consumers share.
@@ -90,10 +102,22 @@ impl<H> Channel<H> {
             mode: Mode::Plain,
             unacked: Unacked::default(),
             consumers: HashMap::new(),
+            reply_consumer: None,
             prefetch: 0,
             limit: Arc::default(),
             last_declared: None,
         }
+    }
+
+    /// Whether a consumer has this tag.
+    pub fn has_consumer(&self, tag: &ShortString) -> bool {
+        self.consumers.contains_key(tag.as_bytes())
+            || self.reply_consumer.as_ref().is_some_and(|consumer| consumer.tag == *tag)
+    }
+
+    /// The name that requests of this channel carry as `reply-to`.
+    pub fn reply_name(&self) -> Option<&ShortString> {
+        self.reply_consumer.as_ref().map(|consumer| &consumer.name)
     }
 
     /// Remembers the queue that an empty name stands for from now on.

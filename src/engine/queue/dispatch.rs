@@ -93,6 +93,11 @@ impl Window {
         self.queued_bytes.load(Ordering::Acquire) < self.limit_bytes
     }
 
+    /// Octets that are queued.
+    pub fn queued_bytes(&self) -> usize {
+        self.queued_bytes.load(Ordering::Acquire)
+    }
+
     /// Counts octets queued.
     pub fn add(&self, bytes: usize) {
         self.queued_bytes.fetch_add(bytes, Ordering::AcqRel);

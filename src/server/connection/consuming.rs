@@ -6,7 +6,7 @@ use super::delivery::{DeliverHead, encode_get_ok, properties_with_count};
 use super::session::{Progress, Session};
 use crate::engine::channel::unacked::{Entry, Outcome};
 use crate::engine::channel::{ChannelConsumer, Lifecycle};
-use crate::engine::directory::Right;
+use crate::engine::names::REPLY_QUEUE;
 use crate::engine::queue::{ConsumerSpec, Get, QueueId, QueueType};
 use crate::error::AmqpError;
 use crate::server::outbox::{Delivery, Event};
@@ -34,17 +34,20 @@ impl Session {
         index: usize,
         consume: basic::Consume,
     ) -> Result<Progress, AmqpError> {
+        if consume.queue.as_bytes() == REPLY_QUEUE {
+            return self.consume_replies(id, index, consume);
+        }
         let tag = if consume.consumer_tag.is_empty() {
             self.registry.names.lock().consumer_tag()
         } else {
             consume.consumer_tag
         };
-        if self.channels[index].consumers.contains_key(tag.as_bytes()) {
+        if self.channels[index].has_consumer(&tag) {
             return Err(AmqpError::ConsumerTagInUse(tag));
         }
-        let cell = self.find_queue(index, &consume.queue, Right::Read)?;
+        let cell = self.find_queue(index, &consume.queue)?;
         let (queue, vhost) = (cell.name.clone(), cell.vhost.name.clone());
-        let is_quorum = cell.settings().queue_type == QueueType::Quorum;
+        let is_quorum = cell.settings.queue_type == QueueType::Quorum;
         let priority = match consume.arguments.get("x-priority") {
             None => 0,
             Some(value) => value.as_integer().ok_or_else(|| {
@@ -81,6 +84,7 @@ impl Session {
     }
 
     pub(super) fn basic_cancel(&mut self, id: ChannelId, index: usize, cancel: basic::Cancel) -> Progress {
+        self.cancel_replies(index, &cancel.consumer_tag);
         let consumer = self.channels[index].consumers.get(cancel.consumer_tag.as_bytes()).copied();
         if let Some(consumer) = consumer
             && let Some(cell) = self.cell(consumer.queue)
@@ -103,9 +107,8 @@ impl Session {
     }
 
     pub(super) fn basic_get(&mut self, id: ChannelId, index: usize, get: basic::Get) -> Result<Progress, AmqpError> {
-        let cell = self.find_queue(index, &get.queue, Right::Read)?;
-        let settings = cell.settings();
-        if settings.queue_type == QueueType::Quorum && settings.single_active_consumer {
+        let cell = self.find_queue(index, &get.queue)?;
+        if cell.settings.queue_type == QueueType::Quorum && cell.settings.single_active_consumer {
             let (queue, vhost) = (cell.name.clone(), cell.vhost.name.clone());
             return Err(AmqpError::GetFromSingleActive { queue, vhost });
         }
@@ -150,7 +153,7 @@ impl Session {
         }
     }
 
-    fn frame_max_bytes(&self) -> usize {
+    pub(super) fn frame_max_bytes(&self) -> usize {
         usize::try_from(self.limits.frame_max).unwrap_or(usize::MAX)
     }
 
@@ -280,6 +283,10 @@ impl Session {
                 Event::Deliver(delivery) => {
                     has_room_again |= self.outbox.window.remove(delivery.run.size_bytes());
                     self.deliver(&delivery);
+                }
+                Event::Reply { channel, name, message } => {
+                    has_room_again |= self.outbox.window.remove(message.size_bytes());
+                    self.deliver_reply(channel, &name, &message);
                 }
                 Event::Cancelled { channel, tag, consumer, queue } => {
                     self.on_cancelled(channel, &tag, ChannelConsumer { queue, id: consumer });

@@ -11,16 +11,18 @@ use bytes::Bytes;
 use leveret_protocol::{ChannelId, DeliveryTag, Method, PropertiesRef, ShortString, basic};
 
 use super::delivery::encode_return;
-use super::rights::Rights;
+use super::marked::is_marked;
 use super::session::Session;
 use crate::engine::channel::Mode;
 use crate::engine::channel::content::{Content, Publish};
 use crate::engine::channel::expiration::parse_expiration;
-use crate::engine::dead_letter::headers_of_properties;
-use crate::engine::directory::{Resource, Right};
-use crate::engine::message::{ArenaBuilder, Body, MessageParts};
+use crate::engine::exchange::Routing;
+use crate::engine::exchange::delayed::with_negated_delay;
+use crate::engine::message::{Arena, ArenaBuilder, Body, MessageParts, Timestamp};
 use crate::engine::queue::QueueId;
+use crate::engine::vhost::Route;
 use crate::error::AmqpError;
+use crate::server::placing::alone;
 use crate::server::queue_cell::QueueCell;
 use crate::server::registry::{Registry, VhostCell};
 use crate::store::Ticket;
@@ -31,9 +33,23 @@ const ARENA_BYTES: usize = 60 * 1024;
 const ROUTES_MAX: usize = 8192;
 
 /// Where messages go.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Targets {
     cells: Vec<Arc<QueueCell>>,
+    /// Where else; `cells` is empty then.
+    beyond: Option<Box<Beyond>>,
+}
+
+/// Where a message goes if it does not just go to queues.
+#[derive(Debug)]
+struct Beyond {
+    /// The queues.
+    queues: Arc<Targets>,
+    /// Those in which it waits, with the milliseconds, and what its properties are meanwhile.
+    delays: Vec<(Arc<Targets>, u64)>,
+    waiting: Vec<u8>,
+    /// Names of those who wait for it as a reply.
+    replies: Vec<ShortString>,
 }
 
 /// Routes that a connection has used: by exchange and routing key, valid for one version of the vhost.
@@ -48,24 +64,18 @@ pub(super) struct RouteCache {
     by_queues: HashMap<Vec<QueueId>, Arc<Targets>>,
 }
 
-/// On whose behalf a route is looked up.
-struct Asker<'a> {
-    registry: &'a Registry,
-    vhost: &'a VhostCell,
-    user: &'a ShortString,
-    rights: &'a mut Rights,
-}
-
 impl RouteCache {
-    /// Where a message goes; asks the vhost if that is not remembered.
+    /// Where a message goes; asks the vhost if that is not remembered. `message` is for exchanges that remember it.
     fn find(
         &mut self,
-        asker: Asker<'_>,
+        registry: &Registry,
+        vhost: &VhostCell,
         exchange: &[u8],
         key: &[u8],
         properties: &[u8],
+        message: &dyn Fn() -> Option<Arc<Arena>>,
     ) -> Result<Arc<Targets>, AmqpError> {
-        let version = asker.vhost.version();
+        let version = vhost.version();
         if version != self.version {
             *self = Self { version, ..Self::default() };
         }
@@ -83,7 +93,9 @@ impl RouteCache {
         let targets = if let Some(targets) = self.by_key.get(&route) {
             targets.clone()
         } else {
-            let (targets, by_key) = self.ask(asker, exchange, key, properties)?;
+            let keys = [key];
+            let routing = Routing::new(&keys, properties, registry.random());
+            let (targets, by_key) = self.ask(registry, vhost, exchange, &routing, message)?;
             if !by_key {
                 // Not to be remembered: the next message with this key may go elsewhere.
                 return Ok(targets);
@@ -98,37 +110,42 @@ impl RouteCache {
         Ok(targets)
     }
 
-    fn ask(
+    /// Asks the vhost where a message goes, and whether all with its exchange and first key go there.
+    pub(super) fn ask(
         &mut self,
-        Asker { registry, vhost, user, rights }: Asker<'_>,
+        registry: &Registry,
+        vhost: &VhostCell,
         exchange: &[u8],
-        key: &[u8],
-        properties: &[u8],
+        routing: &Routing<'_>,
+        message: &dyn Fn() -> Option<Arc<Arena>>,
     ) -> Result<(Arc<Targets>, bool), AmqpError> {
         let name = ShortString::try_from(exchange).map_err(|_| AmqpError::Internal)?;
-        let access = rights.current(registry, user, vhost);
-        access.check(Right::Write, Resource::Exchange(exchange))?;
-        let mut headers = || headers_of_properties(properties);
-        let state = vhost.state.read();
-        let route = state.route_publish(&name, key, &mut headers)?;
-        if access.restricts_topic(exchange)
-            && state.exchange_kind(&name).is_some_and(|kind| kind.as_bytes() == b"topic")
-        {
-            access.check_topic(Right::Write, exchange, key)?;
+        let mut route = vhost.state.read().route_publish(&name, routing)?;
+        if !route.histories.is_empty() {
+            route = Registry::route(vhost, exchange, routing, message).unwrap_or_default();
         }
-        drop(state);
+        let Route { queues, by_key, replies, delays, histories: _ } = route;
+        let queues = self.targets_of(registry, queues);
+        if replies.is_empty() && delays.is_empty() {
+            return Ok((queues, by_key));
+        }
+        let waiting = if delays.is_empty() { Vec::new() } else { with_negated_delay(routing.properties) };
+        let delays = delays.into_iter().map(|(id, ms)| (self.targets_of(registry, vec![id]), ms)).collect();
+        let beyond = Some(Box::new(Beyond { queues, delays, waiting, replies }));
+        Ok((Arc::new(Targets { cells: Vec::new(), beyond }), by_key))
+    }
+
+    fn targets_of(&mut self, registry: &Registry, queues: Vec<QueueId>) -> Arc<Targets> {
         if self.by_queues.len() >= ROUTES_MAX {
             self.by_queues.clear();
         }
-        let targets = if let Some(targets) = self.by_queues.get(&route.queues) {
-            targets.clone()
-        } else {
-            let cells = route.queues.iter().filter_map(|id| registry.queue(*id)).collect();
-            let targets = Arc::new(Targets { cells });
-            self.by_queues.insert(route.queues, targets.clone());
-            targets
-        };
-        Ok((targets, route.by_key))
+        if let Some(targets) = self.by_queues.get(&queues) {
+            return targets.clone();
+        }
+        let cells = queues.iter().filter_map(|id| registry.queue(*id)).collect();
+        let targets = Arc::new(Targets { cells, beyond: None });
+        self.by_queues.insert(queues, targets.clone());
+        targets
     }
 }
 
@@ -208,6 +225,30 @@ impl<'a> ContentRef<'a> {
         }
     }
 
+    #[inline]
+    fn parts(&self, traits: Traits, now: Timestamp) -> MessageParts<'a> {
+        MessageParts {
+            exchange: self.exchange,
+            routing_key: self.routing_key,
+            properties: self.properties,
+            body: self.body.clone(),
+            persistent: traits.persistent,
+            priority: traits.priority,
+            expiration_ms: traits.expiration_ms,
+            broker_deaths: false,
+            enqueued_at: now,
+        }
+    }
+
+    /// The message by itself. Its body is copied: whoever keeps it long shall not keep a read buffer.
+    pub(super) fn to_arena(&self, traits: Traits, now: Timestamp) -> Arc<Arena> {
+        let body = match &self.body {
+            Body::Borrowed(octets) => octets,
+            Body::Shared(octets) => &octets[..],
+        };
+        alone(&MessageParts { body: Body::Borrowed(body), ..self.parts(traits, now) })
+    }
+
     fn keep(&self) -> Result<(Publish, Bytes, Bytes), AmqpError> {
         let own = |octets: &[u8]| ShortString::try_from(octets).map_err(|_| AmqpError::Internal);
         let publish = Publish {
@@ -224,19 +265,28 @@ impl<'a> ContentRef<'a> {
     }
 }
 
+/// The message's own time to live in milliseconds.
+pub(super) fn expiration_of(properties: &PropertiesRef<'_>) -> Result<Option<u64>, AmqpError> {
+    properties.expiration.map(parse_expiration).transpose()
+}
+
 impl Session {
     /// Reads what the broker acts on from the properties.
     #[inline]
-    fn traits(&mut self, properties: &[u8]) -> Result<Traits, AmqpError> {
+    fn traits(&self, properties: &[u8]) -> Result<Traits, AmqpError> {
         // Nothing but a delivery mode: what most messages have.
         if let [0x10, 0, mode] = properties {
             return Ok(Traits { persistent: *mode == 2, ..Traits::default() });
         }
         let properties = PropertiesRef::decode(properties).map_err(|_| AmqpError::UndecodableProperties)?;
-        let expiration_ms = properties.expiration.map(parse_expiration).transpose()?;
+        self.traits_of(&properties)
+    }
+
+    /// The same of decoded properties.
+    pub(super) fn traits_of(&self, properties: &PropertiesRef<'_>) -> Result<Traits, AmqpError> {
+        let expiration_ms = expiration_of(properties)?;
         if let Some(claimed) = properties.user_id
             && claimed != self.user.as_bytes()
-            && !self.access().is_impersonator()
         {
             let claimed = ShortString::try_from(claimed).unwrap_or_default();
             return Err(AmqpError::UserIdMismatch { claimed, user: self.user.clone() });
@@ -258,10 +308,37 @@ impl Session {
         if content.body_size > max {
             return Err(AmqpError::MessageTooLarge { size: content.body_size, max });
         }
-        let asker = Asker { registry: &self.registry, vhost: &self.vhost, user: &self.user, rights: &mut self.rights };
-        let targets = self.routes.find(asker, content.exchange, content.routing_key, content.properties)?;
-        // Routing was asked first because a missing exchange comes before bad properties.
-        let traits = self.traits(content.properties)?;
+        if is_marked(content.properties) {
+            return self.publish_marked(at, content);
+        }
+        let traits = self.traits(content.properties);
+        self.route_and_accept(at, content, traits)
+    }
+
+    /// Routes a content by its own key. A missing exchange comes before what is wrong with the properties.
+    #[inline]
+    pub(super) fn route_and_accept(
+        &mut self,
+        at: usize,
+        content: &ContentRef<'_>,
+        traits: Result<Traits, AmqpError>,
+    ) -> Result<(), AmqpError> {
+        let now = self.now;
+        let message = || traits.as_ref().ok().map(|traits| content.to_arena(*traits, now));
+        let ContentRef { exchange, routing_key, properties, .. } = *content;
+        let targets = self.routes.find(&self.registry, &self.vhost, exchange, routing_key, properties, &message)?;
+        self.accept(at, content, targets, traits?)
+    }
+
+    /// Takes in a routed content, or holds it back for a transaction.
+    #[inline]
+    pub(super) fn accept(
+        &mut self,
+        at: usize,
+        content: &ContentRef<'_>,
+        targets: Arc<Targets>,
+        traits: Traits,
+    ) -> Result<(), AmqpError> {
         let channel = &mut self.channels[at];
         let origin = match &mut channel.mode {
             Mode::Plain => None,
@@ -276,14 +353,44 @@ impl Session {
             self.batch.number(origin);
         }
         if targets.cells.is_empty() {
-            if content.mandatory {
-                let id = channel.id;
-                let (publish, properties, body) = content.keep()?;
-                self.return_unrouted(id, &publish, &properties, &body);
-            }
-            return Ok(());
+            let id = channel.id;
+            return self.accept_beyond(id, &targets, traits, content, origin);
         }
         self.enqueue(&targets, traits, content, origin);
+        Ok(())
+    }
+
+    /// Takes in a content that does not just go to queues, or to none.
+    fn accept_beyond(
+        &mut self,
+        channel: ChannelId,
+        targets: &Targets,
+        traits: Traits,
+        content: &ContentRef<'_>,
+        origin: Option<Origin>,
+    ) -> Result<(), AmqpError> {
+        let mut routed = false;
+        if let Some(beyond) = &targets.beyond {
+            for (queue, delay_ms) in &beyond.delays {
+                let traits = Traits { expiration_ms: Some(*delay_ms), ..traits };
+                let content = ContentRef { properties: &beyond.waiting, body: content.body.clone(), ..*content };
+                self.enqueue(queue, traits, &content, origin);
+            }
+            if !beyond.replies.is_empty() {
+                // A reply is never unroutable, whether or not somebody waits for it.
+                routed = true;
+                let reply = content.to_arena(traits, self.now);
+                beyond.replies.iter().for_each(|name| self.registry.replies.send(&self.vhost.name, name, &reply));
+            }
+            if !beyond.queues.cells.is_empty() {
+                routed = true;
+                self.enqueue(&beyond.queues, traits, content, origin);
+            }
+        }
+        if !routed && content.mandatory {
+            let (publish, properties, body) = content.keep()?;
+            self.return_unrouted(channel, &publish, &properties, &body);
+        }
         Ok(())
     }
 
@@ -313,17 +420,7 @@ impl Session {
             self.batch.groups.len() - 1
         };
         let group = &mut self.batch.groups[at];
-        group.builder.push(&MessageParts {
-            exchange: content.exchange,
-            routing_key: content.routing_key,
-            properties: content.properties,
-            body: content.body.clone(),
-            persistent: traits.persistent,
-            priority: traits.priority,
-            expiration_ms: traits.expiration_ms,
-            broker_deaths: false,
-            enqueued_at: self.now,
-        });
+        group.builder.push(&content.parts(traits, self.now));
         group.origins.extend(origin);
         if group.builder.size_bytes() >= ARENA_BYTES {
             let group = self.batch.groups.swap_remove(at);
@@ -404,15 +501,14 @@ impl Session {
     pub(super) fn publish_held(&mut self, channel: ChannelId, held: Vec<Held>) -> bool {
         self.partial = false;
         for Held { targets, publish, properties, body, traits } in held {
-            if targets.cells.is_empty() {
-                if publish.mandatory {
-                    self.return_unrouted(channel, &publish, &properties, &body);
-                }
-                continue;
-            }
             let body_size = body.len() as u64;
             let content = Content { publish, properties, body, body_size };
-            self.enqueue(&targets, traits, &ContentRef::of(&content), None);
+            let content = ContentRef::of(&content);
+            if !targets.cells.is_empty() {
+                self.enqueue(&targets, traits, &content, None);
+            } else if let Err(cause) = self.accept_beyond(channel, &targets, traits, &content, None) {
+                debug_assert!(false, "what was held is whole: {cause}");
+            }
         }
         self.flush_groups();
         std::mem::take(&mut self.partial)

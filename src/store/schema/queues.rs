@@ -1,6 +1,7 @@
 //! Table `queues`: durable queues. Key: the queue's number.
 //!
-//! Value, format 1: `format u8 │ flags u8 (1 auto-delete) │ shard u32 (0) │ vhost short string │ name short string │
+//! Value, format 1: `format u8 │ flags u8 (1 auto-delete, 2 messages wait in it for a
+//! delayed-message exchange of its name) │ shard u32 (0) │ vhost short string │ name short string │
 //! arguments table`. Everything else refers to a queue by its number.
 
 use leveret_protocol::{ShortString, encode, table};
@@ -15,7 +16,7 @@ pub(in crate::store) const QUEUES: TableDefinition<u64, &[u8]> = TableDefinition
 const FORMAT: u8 = 1;
 
 pub(in crate::store) fn encode_value(vhost: &ShortString, record: &QueueRecord) -> Vec<u8> {
-    let mut out = vec![FORMAT, u8::from(record.auto_delete)];
+    let mut out = vec![FORMAT, u8::from(record.auto_delete) | u8::from(record.delays) << 1];
     encode::put_u32(&mut out, 0);
     encode::put_short_string(&mut out, vhost.as_bytes());
     encode::put_short_string(&mut out, record.name.as_bytes());
@@ -38,6 +39,7 @@ pub(in crate::store) fn decode(id: u64, value: &[u8]) -> Option<(ShortString, Qu
         auto_delete: flags & 1 != 0,
         exclusive_owner: None,
         arguments: value.table()?,
+        delays: flags & 2 != 0,
     };
     Some((vhost, record))
 }
@@ -58,6 +60,7 @@ mod tests {
             auto_delete: true,
             exclusive_owner: None,
             arguments: FieldTable::new(),
+            delays: true,
         };
         assert_eq!(decode(9, &encode_value(&vhost, &record)), Some((vhost, record)));
     }
