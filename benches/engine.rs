@@ -59,6 +59,7 @@ fn queue_publish_deliver_ack(bencher: Bencher<'_, '_>) {
             exclusive: false,
             prefetch: 1000,
             priority: 0,
+            ack_timeout: None,
             channel_limit: Arc::default(),
             window,
         },

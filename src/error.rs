@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use leveret_protocol::{DeliveryTag, ReplyCode, ShortString};
+use leveret_protocol::{ChannelId, DeliveryTag, ReplyCode, ShortString};
 
 /// Why a channel or a connection is closed on the peer (spec §4.8.1).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,6 +99,13 @@ pub enum AmqpError {
     BadArgument(String),
     /// Ack, nack or reject of a tag that is not outstanding.
     UnknownDeliveryTag(DeliveryTag),
+    /// A delivery waits for its ack for too long.
+    AckTimeout {
+        /// The channel.
+        channel: ChannelId,
+        /// How long it may wait, in milliseconds.
+        timeout_ms: u128,
+    },
     /// The `expiration` property is not a number of milliseconds in range.
     BadExpiration {
         /// The property.
@@ -201,6 +208,7 @@ impl AmqpError {
             | Self::Inequivalent(_)
             | Self::BadArgument(_)
             | Self::UnknownDeliveryTag(_)
+            | Self::AckTimeout { .. }
             | Self::BadExpiration { .. }
             | Self::UserIdMismatch { .. }
             | Self::MessageTooLarge { .. }
@@ -234,6 +242,7 @@ impl AmqpError {
         matches!(
             self,
             Self::TooManyChannels { .. }
+                | Self::AckTimeout { .. }
                 | Self::ConnectionForced(_)
                 | Self::LoginRefused { .. }
                 | Self::UndecodableProperties
@@ -290,6 +299,11 @@ impl fmt::Display for AmqpError {
             | Self::BadTuning(text)
             | Self::ConnectionForced(text) => f.write_str(text),
             Self::UnknownDeliveryTag(tag) => write!(f, "unknown delivery tag {tag}"),
+            Self::AckTimeout { channel, timeout_ms } => write!(
+                f,
+                "delivery acknowledgement on channel {channel} timed out. Timeout value used: {timeout_ms} ms. This \
+                 timeout value can be configured, see consumers doc guide to learn more"
+            ),
             Self::BadExpiration { value, why } => write!(f, "invalid expiration '{value}': {why}"),
             Self::UserIdMismatch { claimed, user } => {
                 write!(f, "user_id property set to '{claimed}' but authenticated user was '{user}'")

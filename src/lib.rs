@@ -24,5 +24,5 @@ pub mod perf;
 mod server;
 pub mod store;
 
-pub use config::{Config, DataDir};
+pub use config::{Compat, Config, DataDir};
 pub use server::broker::{Broker, StartError};

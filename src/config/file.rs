@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use leveret_protocol::{FRAME_MIN_SIZE, ShortString};
 
-use super::{AMQP_PORT, Config, DataDir};
+use super::{AMQP_PORT, Compat, Config, DataDir};
 
 /// Why a configuration is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,7 +65,7 @@ impl Default for Settings {
 }
 
 /// Every key that a file may have. `*` stands for one word.
-const KEYS: [&str; 15] = [
+const KEYS: [&str; 17] = [
     "listeners.tcp.*",
     "default_user",
     "default_pass",
@@ -77,6 +77,8 @@ const KEYS: [&str; 15] = [
     "channel_max",
     "max_message_size",
     "handshake_timeout",
+    "consumer_timeout",
+    "compat",
     "log.console.level",
     "log.console.formatter",
     "data_dir",
@@ -166,6 +168,15 @@ impl Settings {
                 }
             }
             "max_message_size" => config.max_message_size = number(value, key)?,
+            "consumer_timeout" if matches!(value, "undefined" | "0") => config.consumer_timeout = None,
+            "consumer_timeout" => config.consumer_timeout = Some(Duration::from_millis(number(value, key)?)),
+            "compat" => {
+                config.compat = match value {
+                    "3.13" => Compat::V3,
+                    "4.x" => Compat::V4,
+                    _ => return Err(ConfigError(format!("{key}: 3.13 or 4.x, not '{value}'"))),
+                }
+            }
             "handshake_timeout" => config.handshake_timeout = Duration::from_millis(number(value, key)?),
             "log.console.level" => match value {
                 "error" | "warning" | "info" | "debug" | "none" => value.clone_into(&mut self.logging.level),
@@ -288,6 +299,14 @@ mod tests {
         assert_eq!(settings.config.default_user, "me");
         assert!(settings.config.loopback_users.is_empty());
         assert_eq!(settings.logging.format, Format::Json);
+    }
+
+    #[test]
+    fn rules_and_patience_can_be_chosen() {
+        let config = read("compat = 3.13\nconsumer_timeout = 900\n").expect("valid").config;
+        assert_eq!((config.compat, config.consumer_timeout), (Compat::V3, Some(Duration::from_millis(900))));
+        assert_eq!(read("consumer_timeout = undefined").expect("valid").config.consumer_timeout, None);
+        assert!(read("compat = 2").is_err() && read("consumer_timeout = -1").is_err());
     }
 
     #[test]

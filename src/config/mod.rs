@@ -33,6 +33,16 @@ pub struct Identity {
     pub cluster_name: String,
 }
 
+/// A line of RabbitMQ releases whose rules a broker follows where they differ.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Compat {
+    /// As the last releases before 4.0.
+    V3,
+    /// As 4.x.
+    #[default]
+    V4,
+}
+
 /// A broker's configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -58,6 +68,10 @@ pub struct Config {
     pub channel_max: u16,
     /// Largest body in octets. RabbitMQ 3.x takes 128 MiB, 4.x 16: the larger, so that no client breaks.
     pub max_message_size: u64,
+    /// Within which time a delivery has to be acked; `None` for no limit. RabbitMQ's.
+    pub consumer_timeout: Option<Duration>,
+    /// The RabbitMQ release whose rules count where releases differ.
+    pub compat: Compat,
     /// From the accept to connection.open-ok.
     pub handshake_timeout: Duration,
     /// What the broker says it is.
@@ -81,6 +95,8 @@ impl Default for Config {
             frame_max: 131_072,
             channel_max: 2047,
             max_message_size: 128 * 1024 * 1024,
+            consumer_timeout: Some(Duration::from_secs(30 * 60)),
+            compat: Compat::V4,
             handshake_timeout: Duration::from_secs(10),
             identity: Identity {
                 product: "RabbitMQ".to_owned(),

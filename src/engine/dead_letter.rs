@@ -2,7 +2,8 @@
 //!
 //! The copy keeps its body and properties but for `expiration`, and its header table tells its deaths: `x-death`, an array
 //! with one entry for each queue and reason, the latest first, and `x-first-death-*`, `x-last-death-*`. A history that a
-//! client sent is replaced at the first death; the broker's own is known by a flag of the message.
+//! client sent is replaced at the first death (or continued, as RabbitMQ 3 does, if clients are trusted); the broker's own
+//! is known by a flag of the message.
 
 use leveret_protocol::{BasicProperties, FieldTable, FieldValue, ShortString, decode_table_content};
 
@@ -19,6 +20,8 @@ pub struct Death<'a> {
     pub reason: DeathReason,
     /// When.
     pub at: Timestamp,
+    /// A history that a client sent is continued, as in RabbitMQ 3.
+    pub trusts_clients: bool,
 }
 
 /// The copy that goes to the dead-letter exchange.
@@ -38,7 +41,7 @@ const X_DEATH: &str = "x-death";
 pub fn bury(message: &Message<'_>, death: &Death<'_>) -> DeadLetter {
     let mut properties = BasicProperties::decode(message.properties()).unwrap_or_default();
     let mut headers = properties.headers.take().unwrap_or_default();
-    let mut deaths: Vec<FieldTable> = if message.has_broker_deaths() {
+    let mut deaths: Vec<FieldTable> = if message.has_broker_deaths() || death.trusts_clients {
         headers
             .get(X_DEATH)
             .and_then(FieldValue::as_array)
@@ -173,7 +176,8 @@ mod tests {
 
     fn bury_at(properties: &[u8], broker_deaths: bool, queue: &'static str, reason: DeathReason) -> DeadLetter {
         let arena = arena(properties, broker_deaths);
-        bury(&arena.message(0), &Death { queue: &ShortString::from_static(queue), reason, at: NOW })
+        let queue = &ShortString::from_static(queue);
+        bury(&arena.message(0), &Death { queue, reason, at: NOW, trusts_clients: false })
     }
 
     fn deaths(letter: &DeadLetter) -> Vec<(String, String, i64)> {
@@ -222,6 +226,15 @@ mod tests {
         let forged = bury_at(&[0, 0], false, "elsewhere", DeathReason::Rejected);
         let letter = bury_at(&forged.properties, false, "q", DeathReason::Expired);
         assert_eq!(deaths(&letter), [entry("q", "expired", 1)]);
+    }
+
+    #[test]
+    fn a_history_from_a_client_is_continued_if_clients_are_trusted() {
+        let sent = bury_at(&[0, 0], false, "q", DeathReason::Rejected);
+        let arena = arena(&sent.properties, false);
+        let queue = &ShortString::from_static("q");
+        let death = Death { queue, reason: DeathReason::Rejected, at: NOW, trusts_clients: true };
+        assert_eq!(deaths(&bury(&arena.message(0), &death)), [entry("q", "rejected", 2)]);
     }
 
     #[test]

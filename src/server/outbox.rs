@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 use std::task::{Context, Waker};
+use std::time::Duration;
 
 use leveret_protocol::{ChannelId, ShortString};
 use parking_lot::Mutex;
@@ -27,6 +28,7 @@ pub(super) struct Delivery {
     pub(super) consumer: ConsumerId,
     pub(super) queue: QueueId,
     pub(super) no_ack: bool,
+    pub(super) ack_timeout: Option<Duration>,
     pub(super) run: Run,
 }
 

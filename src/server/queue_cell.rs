@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use leveret_protocol::{ChannelId, ShortString};
 use parking_lot::Mutex;
@@ -29,6 +30,7 @@ struct Outlet {
     channel: ChannelId,
     tag: ShortString,
     no_ack: bool,
+    ack_timeout: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -99,6 +101,7 @@ impl QueueCell {
                     consumer,
                     queue: self.id,
                     no_ack: outlet.no_ack,
+                    ack_timeout: outlet.ack_timeout,
                     run,
                 }));
             }
@@ -147,8 +150,13 @@ impl QueueCell {
         if state.queue.refuses_consumer(spec.exclusive) {
             return Err(AmqpError::QueueInExclusiveUse { queue, vhost });
         }
-        let outlet =
-            Outlet { outbox: outbox.clone(), channel: spec.channel, tag: spec.tag.clone(), no_ack: spec.no_ack };
+        let outlet = Outlet {
+            outbox: outbox.clone(),
+            channel: spec.channel,
+            tag: spec.tag.clone(),
+            no_ack: spec.no_ack,
+            ack_timeout: spec.ack_timeout,
+        };
         let id = state.queue.add_consumer(now, spec);
         state.outlets.insert(id, outlet);
         Ok(id)

@@ -7,6 +7,7 @@ use super::clock;
 use super::placing::Start;
 use super::queue_cell::QueueCell;
 use super::registry::Registry;
+use crate::config::Compat;
 use crate::engine::dead_letter::{DeadLetter, Death, bury};
 use crate::engine::message::{Body, MessageParts};
 use crate::engine::queue::{DeathReason, Queue, QueueEffect, Run, WINDOW_BYTES};
@@ -88,8 +89,9 @@ impl Registry {
         let settings = &cell.settings;
         let Some(exchange) = &settings.dead_letter_exchange else { return };
         let now = clock::now();
+        let trusts_clients = self.config.compat == Compat::V3;
         for (_, message) in run.messages() {
-            let letter = bury(&message, &Death { queue: &cell.name, reason, at: now });
+            let letter = bury(&message, &Death { queue: &cell.name, reason, at: now, trusts_clients });
             let DeadLetter { properties, barred, keys } = &letter;
             let own_key = settings.dead_letter_routing_key.as_ref().map(|key| key.as_bytes().to_vec());
             let keys: Vec<&[u8]> = match &own_key {

@@ -6,7 +6,8 @@ use std::time::Instant;
 use leveret_protocol::{BasicProperties, FieldTable, FieldValue, basic, exchange};
 
 use crate::support::{
-    Client, Received, int, is_oracle, long, millis, no_properties, s, table, unique, with_expiration, with_headers,
+    Client, Received, TestBroker, int, is_oracle, long, millis, no_properties, s, table, unique, with_expiration,
+    with_headers,
 };
 
 /// A header table as a test wants to see it: values by name, with a panic that shows the table if there is none.
@@ -492,4 +493,31 @@ fn a_dead_letter_consumer_gets_the_message_at_once() {
     for number in 0..100 {
         assert_eq!(other.expect_deliver(1).text(), number.to_string());
     }
+}
+
+#[test]
+fn with_the_rules_of_3_13_a_history_sent_by_a_client_is_continued() {
+    if is_oracle() {
+        return; // A broker of this test's own; the oracle always does so.
+    }
+    let config = leveret::Config { compat: leveret::Compat::V3, ..leveret::Config::for_tests() };
+    let broker = TestBroker::start_with(config);
+    let mut client = broker.open();
+    let dead = client.temporary_queue(1);
+    let queue = client.temporary_queue_with(1, to_queue(&dead));
+    client.enqueue(1, &queue, &["x"]);
+    client.get(1, &queue);
+    client.reject(1, 1, false);
+    for (tag, count) in (3..).step_by(2).zip(2..5) {
+        let letter = client.wait_get(1, &dead);
+        client.publish_with(1, "", &queue, &letter.properties, "x");
+        client.get(1, &queue);
+        client.reject(1, tag, false);
+        client.wait_ready(1, &dead, 1);
+        if count == 4 {
+            expect_history(&client.wait_get(1, &dead), &[(&queue, "rejected", 4)]);
+        }
+    }
+    drop(client);
+    broker.stop();
 }

@@ -15,6 +15,7 @@
 
 mod support;
 
+mod ack_timeout;
 mod acks;
 mod cc_bcc;
 mod channels;

@@ -11,6 +11,7 @@
 //! confirm channel is settled exactly once.
 //! Not here: sockets, queues, who the peer is. Content frames: `content`.
 
+pub mod ack_timeout;
 pub mod confirm;
 pub mod content;
 pub mod copies;

@@ -3,8 +3,11 @@
 //! Tags are consecutive, so the entries stand in a deque and a tag is an index. Settled entries leave from the front.
 
 use std::collections::VecDeque;
+use std::time::{Duration, Instant};
 
 use leveret_protocol::DeliveryTag;
+
+use super::ack_timeout::AckTimeouts;
 
 use crate::engine::queue::{ConsumerId, Delivered, QueueId};
 use crate::error::AmqpError;
@@ -37,6 +40,8 @@ pub struct Entry {
 enum State {
     Outstanding,
     Held(Outcome),
+    /// Given back because the ack came too late: when it comes after all it means nothing, and is no error.
+    Lapsed,
     Settled,
 }
 
@@ -93,11 +98,21 @@ impl Settlements {
 pub struct Unacked {
     first_tag: u64,
     entries: VecDeque<(Entry, State)>,
+    timeouts: AckTimeouts,
+}
+
+/// A delivery whose ack is overdue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Overdue {
+    /// The delivery.
+    pub entry: Entry,
+    /// How long it may wait.
+    pub timeout: Duration,
 }
 
 impl Default for Unacked {
     fn default() -> Self {
-        Self { first_tag: 1, entries: VecDeque::new() }
+        Self { first_tag: 1, entries: VecDeque::new(), timeouts: AckTimeouts::default() }
     }
 }
 
@@ -127,7 +142,43 @@ impl Unacked {
 
     fn index(&self, tag: DeliveryTag) -> Option<usize> {
         let index = usize::try_from(tag.get().checked_sub(self.first_tag)?).ok()?;
-        self.entries.get(index).filter(|(_, state)| *state == State::Outstanding).map(|_| index)
+        self.entries.get(index).filter(|(_, state)| matches!(state, State::Outstanding | State::Lapsed)).map(|_| index)
+    }
+
+    /// Deliveries that are pushed from now on have to be acked within this time.
+    #[inline]
+    pub fn note_time(&mut self, now: Instant, timeout: Duration) {
+        self.timeouts.note(self.first_tag + self.entries.len() as u64, self.first_tag, now, timeout);
+    }
+
+    /// The oldest delivery whose ack is overdue.
+    pub fn overdue(&self, now: Instant) -> Option<Overdue> {
+        let end_tag = self.first_tag + self.entries.len() as u64;
+        self.timeouts.overdue(now, end_tag).find_map(|(tags, timeout)| {
+            let from = usize::try_from(tags.start.saturating_sub(self.first_tag)).ok()?;
+            let to = usize::try_from(tags.end.saturating_sub(self.first_tag)).ok()?;
+            let mut entries = self.entries.range(from.min(to)..to);
+            let found = entries.find(|(_, state)| *state == State::Outstanding);
+            found.map(|&(entry, _)| Overdue { entry, timeout })
+        })
+    }
+
+    /// The shortest time within which one of the deliveries has to be acked; `None` if nothing waits for an ack.
+    pub fn shortest_timeout(&self) -> Option<Duration> {
+        if self.entries.is_empty() { None } else { self.timeouts.shortest(self.first_tag) }
+    }
+
+    /// Gives back what a consumer has not acked, because it took too long. Returns a count as `settle` does.
+    pub fn lapse(&mut self, queue: QueueId, consumer: ConsumerId, out: &mut Settlements) -> u32 {
+        let mut freed = 0;
+        for (entry, state) in &mut self.entries {
+            if *state == State::Outstanding && entry.queue == queue && entry.consumer == Some(consumer) {
+                *state = State::Lapsed;
+                freed += 1;
+                out.add(entry, Outcome::Requeue);
+            }
+        }
+        freed
     }
 
     /// The queue that an outstanding delivery came from.
@@ -160,6 +211,8 @@ impl Unacked {
                 *state = State::Settled;
                 freed += u32::from(entry.consumer.is_some());
                 out.add(entry, outcome);
+            } else if *state == State::Lapsed {
+                *state = State::Settled;
             }
         }
         self.shorten();
@@ -208,7 +261,7 @@ impl Unacked {
     /// The channel ends: everything not settled goes back to its queue, transaction or not.
     pub fn abandon(&mut self, out: &mut Settlements) {
         for (entry, state) in self.entries.drain(..) {
-            if state != State::Settled {
+            if matches!(state, State::Outstanding | State::Held(_)) {
                 out.add(&entry, Outcome::Requeue);
             }
         }
@@ -282,6 +335,42 @@ mod tests {
         assert_eq!(unacked.commit(&mut out), 2);
         assert_eq!(ranges(&mut out), [(0, 1)]);
         assert!(unacked.is_empty());
+    }
+
+    #[test]
+    fn what_a_late_consumer_had_goes_back_and_its_acks_mean_nothing() {
+        let (mut unacked, mut out) = (filled(3), Settlements::default());
+        unacked.push(Entry { consumer: None, ..entry(3) });
+        assert_eq!(unacked.settle(tag(2), false, Outcome::Ack, &mut out), Ok(1));
+        out.clear();
+        assert_eq!(unacked.lapse(QueueId::new(1), ConsumerId::new(0), &mut out), 2);
+        assert_eq!(ranges(&mut out), [(0, 0), (2, 2)]);
+        assert_eq!(unacked.settle(tag(3), false, Outcome::Ack, &mut out), Ok(0));
+        assert!(unacked.settle(tag(3), false, Outcome::Ack, &mut out).is_err());
+        assert_eq!(unacked.settle(tag(4), true, Outcome::Reject, &mut out), Ok(0));
+        assert_eq!(ranges(&mut out), [(3, 3)]);
+        assert!(unacked.is_empty());
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "any moment will do")]
+    fn the_oldest_outstanding_delivery_is_overdue_first() {
+        let (start, timeout) = (Instant::now(), Duration::from_secs(8));
+        let (mut unacked, mut out) = (Unacked::default(), Settlements::default());
+        for seq in 0..4 {
+            unacked.note_time(start + Duration::from_secs(seq), timeout);
+            unacked.push(entry(seq));
+        }
+        let overdue = |unacked: &Unacked, seconds| {
+            unacked.overdue(start + Duration::from_secs(seconds)).map(|overdue| overdue.entry.seq)
+        };
+        assert_eq!((overdue(&unacked, 7), overdue(&unacked, 8)), (None, Some(0)));
+        unacked.settle(tag(1), false, Outcome::Ack, &mut out).expect("outstanding");
+        assert_eq!((overdue(&unacked, 8), overdue(&unacked, 9)), (None, Some(1)));
+        unacked.hold(tag(2), false, Outcome::Ack).expect("outstanding");
+        assert_eq!(overdue(&unacked, 9), None);
+        unacked.abandon(&mut out);
+        assert_eq!((overdue(&unacked, 99), unacked.shortest_timeout()), (None, None));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use leveret_protocol::{ChannelId, ShortString};
 
@@ -125,6 +126,8 @@ pub struct ConsumerSpec {
     pub prefetch: u32,
     /// `x-priority`.
     pub priority: i64,
+    /// Within which time its deliveries have to be acked; `None` for no limit.
+    pub ack_timeout: Option<Duration>,
     /// The limit it shares with its channel.
     pub channel_limit: Arc<ChannelLimit>,
     /// How much its connection still takes.
@@ -387,6 +390,7 @@ mod tests {
             exclusive: false,
             prefetch,
             priority,
+            ack_timeout: None,
             channel_limit: Arc::default(),
             window: Arc::new(Window::new(1 << 20)),
         }

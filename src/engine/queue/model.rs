@@ -259,6 +259,7 @@ impl Model {
                     exclusive: false,
                     prefetch: prefetch.into(),
                     priority: 0,
+                    ack_timeout: None,
                     channel_limit: Arc::default(),
                     window: Arc::new(Window::new(usize::MAX)),
                 };

@@ -3,12 +3,14 @@
 use leveret_protocol::{ChannelId, DeliveryTag, Method, ShortString, basic, tx};
 
 use super::delivery::{DeliverHead, encode_get_ok, properties_with_count};
+use super::late_acks::asked_timeout_ms;
 use super::session::{Progress, Session};
 use crate::engine::channel::unacked::{Entry, Outcome};
 use crate::engine::channel::{ChannelConsumer, Lifecycle};
 use crate::engine::names::REPLY_QUEUE;
 use crate::engine::queue::{ConsumerSpec, Get, QueueId, QueueType};
 use crate::error::AmqpError;
+use crate::server::clock;
 use crate::server::outbox::{Delivery, Event};
 
 impl Session {
@@ -70,6 +72,7 @@ impl Session {
             exclusive: consume.exclusive && !is_quorum,
             prefetch: channel.prefetch,
             priority,
+            ack_timeout: self.ack_timeout(&cell, asked_timeout_ms(&consume.arguments, &queue, &vhost)?),
             channel_limit: channel.limit.clone(),
             window: self.outbox.window.clone(),
         };
@@ -122,6 +125,9 @@ impl Session {
         match found {
             Get::Message { run, left } => {
                 let entry = Entry { queue: cell.id, seq: run.first_seq, consumer: None, lane: run.lane };
+                if let Some(timeout) = self.ack_timeout(&cell, None).filter(|_| !no_ack) {
+                    self.watch_acks(index, clock::instant(), timeout);
+                }
                 let unacked = &mut self.channels[index].unacked;
                 let tag = if no_ack { unacked.push_settled(entry) } else { unacked.push(entry) };
                 let frame_max = self.frame_max_bytes();
@@ -184,7 +190,7 @@ impl Session {
     }
 
     /// Deliveries of consumers were settled: the channel's shared limit has room again.
-    fn free(&mut self, index: usize, count: u32) {
+    pub(super) fn free(&mut self, index: usize, count: u32) {
         let limit = &self.channels[index].limit;
         limit.release(count);
         self.limit_freed |= count > 0 && limit.is_set();
@@ -295,6 +301,7 @@ impl Session {
             }
         }
         self.events = events;
+        self.delivered_at = None;
         if has_room_again {
             let queues = self.channels.iter().flat_map(|channel| channel.consumers.values());
             let queues = queues.map(|consumer| consumer.queue).collect();
@@ -305,7 +312,7 @@ impl Session {
 
     #[inline]
     fn deliver(&mut self, delivery: &Delivery) {
-        let Delivery { channel, tag, consumer, queue, no_ack, run } = delivery;
+        let Delivery { channel, tag, consumer, queue, no_ack, ack_timeout, run } = delivery;
         let entry = |seq| Entry { queue: *queue, seq, consumer: Some(*consumer), lane: run.lane };
         let open = self.channel_index(*channel).filter(|at| self.channels[*at].lifecycle == Lifecycle::Open);
         let Some(at) = open else {
@@ -317,6 +324,10 @@ impl Session {
             }
             return;
         };
+        if let Some(timeout) = ack_timeout.filter(|_| !no_ack) {
+            let delivered_at = *self.delivered_at.get_or_insert_with(clock::instant);
+            self.watch_acks(at, delivered_at, timeout);
+        }
         let frame_max = self.frame_max_bytes();
         let head = DeliverHead::new(*channel, tag);
         let unacked = &mut self.channels[at].unacked;

@@ -13,6 +13,7 @@
 mod consuming;
 mod delivery;
 mod handshake;
+mod late_acks;
 mod marked;
 mod output;
 mod publishing;
@@ -81,6 +82,8 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut socket: S, peer
         settlements: Settlements::default(),
         cells: HashMap::new(),
         now: clock::now(),
+        delivered_at: None,
+        acks_due: None,
         close_requested: None,
         exclusive: Vec::new(),
         limit_freed: false,
@@ -248,6 +251,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                     return Poll::Ready("the connection was lost");
                 }
             }
+            let acks_due = self.session.acks_due.filter(|_| self.phase == Phase::Running).map(Instant::from_std);
+            if acks_due.is_some_and(|due| due < self.timer.deadline()) {
+                self.reset_timer();
+                progress = true;
+            }
             if progress {
                 continue;
             }
@@ -391,6 +399,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             Phase::Ending { deadline } if deadline <= now => return Some("the client left its socket open"),
             Phase::Running | Phase::Closing { .. } | Phase::Ending { .. } => {}
         }
+        if self.phase == Phase::Running
+            && self.session.acks_due.is_some_and(|due| Instant::from_std(due) <= now)
+            && let Err(failure) = self.session.look_for_late_acks(now.into_std())
+        {
+            self.close(&failure);
+        }
         if self.heartbeat.half.is_some() && self.heartbeat.next <= now {
             let (send, gone) = self.heartbeat.tick();
             if gone {
@@ -406,6 +420,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     fn reset_timer(&mut self) {
         let far = Instant::from_std(clock::instant()) + Duration::from_secs(24 * 3600);
         let mut next = if self.heartbeat.half.is_some() { self.heartbeat.next } else { far };
+        if self.phase == Phase::Running
+            && let Some(due) = self.session.acks_due
+        {
+            next = next.min(Instant::from_std(due));
+        }
         if let Phase::Closing { deadline, .. } | Phase::Ending { deadline } = self.phase {
             next = next.min(deadline);
         }

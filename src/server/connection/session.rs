@@ -10,6 +10,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use leveret_protocol::{
@@ -94,6 +95,10 @@ pub(super) struct Session {
     pub(super) cells: HashMap<QueueId, Arc<QueueCell>>,
     /// The time of this turn.
     pub(super) now: Timestamp,
+    /// When deliveries are made that are taken together.
+    pub(super) delivered_at: Option<Instant>,
+    /// When to look for acks that are overdue.
+    pub(super) acks_due: Option<Instant>,
     /// Somebody wants the connection closed.
     pub(super) close_requested: Option<AmqpError>,
     /// Queues that go away with this connection.

@@ -48,6 +48,12 @@ impl TestBroker {
         Some(OwnBroker::Embedded { broker, data_dir: data_dir.to_path_buf() })
     }
 
+    /// A broker with this configuration, in memory; never the oracle.
+    pub fn start_with(config: leveret::Config) -> OwnBroker {
+        let broker = runtime().block_on(leveret::Broker::start(config)).expect("the broker starts");
+        OwnBroker::Embedded { broker, data_dir: std::path::PathBuf::new() }
+    }
+
     pub const fn addr(&self) -> SocketAddr {
         self.addr
     }
