@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use divan::Bencher;
 use divan::counter::ItemsCount;
+use leveret::engine::directory::Access;
 use leveret::engine::exchange::{Destination, Routing};
 use leveret::engine::message::{Arena, ArenaBuilder, Body, MessageParts, Timestamp};
 use leveret::engine::queue::{ConsumerSpec, Delivered, Queue, QueueEffect, QueueId, QueueSettings, Window};
@@ -92,7 +93,7 @@ fn route_by_topic(bencher: Bencher<'_, '_>, bindings: u32) {
             server_named: false,
         };
         let id = QueueId::new(number + 1);
-        vhost.declare_queue(declaration, ConnectionId::new(1), || id).expect("declared");
+        vhost.declare_queue(declaration, ConnectionId::new(1), &Access::unlimited(), || id).expect("declared");
     }
     for number in 0..bindings {
         let pattern = match number % 3 {

@@ -91,6 +91,8 @@ pub enum AmqpError {
         /// Its vhost.
         vhost: ShortString,
     },
+    /// The user has no right to do it. The text is complete.
+    AccessRefused(String),
     /// Exchange type that does not exist.
     UnknownExchangeType(ShortString),
     /// A redeclaration that differs from what exists. The text is complete.
@@ -170,6 +172,15 @@ pub enum AmqpError {
     },
     /// The vhost asked for does not exist.
     VhostNotFound(ShortString),
+    /// The vhost cannot be entered: no permission, or a limit is reached. The text is complete.
+    VhostRefused(String),
+    /// More channels than the user may have.
+    UserChannelLimit {
+        /// The user.
+        user: ShortString,
+        /// The limit.
+        max: u64,
+    },
     /// A limit of the negotiation was ignored by the peer. The text is complete.
     BadTuning(String),
     /// The operator or a shutdown closes the connection; the words are the reason.
@@ -200,6 +211,7 @@ impl AmqpError {
             | Self::DefaultExchange
             | Self::SystemExchange { .. }
             | Self::InternalExchange { .. }
+            | Self::AccessRefused(_)
             | Self::LoginRefused { .. } => ReplyCode::ACCESS_REFUSED,
             Self::QueueInUse { .. }
             | Self::QueueNotEmpty { .. }
@@ -215,9 +227,12 @@ impl AmqpError {
             | Self::NotTransactional
             | Self::CannotSwitchMode { .. }
             | Self::PartialTxCompletion => ReplyCode::PRECONDITION_FAILED,
-            Self::ConsumerTagInUse(_) | Self::VhostNotFound(_) | Self::TooManyChannels { .. } | Self::BadTuning(_) => {
-                ReplyCode::NOT_ALLOWED
-            }
+            Self::ConsumerTagInUse(_)
+            | Self::VhostNotFound(_)
+            | Self::VhostRefused(_)
+            | Self::TooManyChannels { .. }
+            | Self::UserChannelLimit { .. }
+            | Self::BadTuning(_) => ReplyCode::NOT_ALLOWED,
             Self::NotImplemented(_) => ReplyCode::NOT_IMPLEMENTED,
             Self::UnimplementedMethod => ReplyCode::COMMAND_INVALID,
             Self::ChannelNotOpen | Self::ChannelAlreadyOpen | Self::UnexpectedMethod(_) => ReplyCode::CHANNEL_ERROR,
@@ -243,6 +258,7 @@ impl AmqpError {
             self,
             Self::TooManyChannels { .. }
                 | Self::AckTimeout { .. }
+                | Self::UserChannelLimit { .. }
                 | Self::ConnectionForced(_)
                 | Self::LoginRefused { .. }
                 | Self::UndecodableProperties
@@ -291,7 +307,9 @@ impl fmt::Display for AmqpError {
                 write!(f, "cannot publish to internal exchange '{exchange}' in vhost '{vhost}'")
             }
             Self::UnknownExchangeType(kind) => write!(f, "unknown exchange type '{kind}'"),
-            Self::Inequivalent(text)
+            Self::AccessRefused(text)
+            | Self::VhostRefused(text)
+            | Self::Inequivalent(text)
             | Self::BadArgument(text)
             | Self::NotImplemented(text)
             | Self::UnexpectedFrame(text)
@@ -322,6 +340,10 @@ impl fmt::Display for AmqpError {
             Self::TooManyChannels { open, channel_max } => {
                 write!(f, "number of channels opened ({open}) has reached the negotiated channel_max ({channel_max})")
             }
+            Self::UserChannelLimit { user, max } => write!(
+                f,
+                "number of channels opened for user '{user}' has reached the maximum allowed user limit of ({max})"
+            ),
             Self::UnexpectedMethod(state) => write!(f, "unexpected method in connection state {state}"),
             Self::LoginRefused { mechanism } => write!(
                 f,

@@ -65,11 +65,17 @@ impl Default for Settings {
 }
 
 /// Every key that a file may have. `*` stands for one word.
-const KEYS: [&str; 17] = [
+const KEYS: &[&str] = &[
     "listeners.tcp.*",
     "default_user",
     "default_pass",
     "default_vhost",
+    "anonymous_login_user",
+    "anonymous_login_pass",
+    "default_user_tags.*",
+    "default_permissions.configure",
+    "default_permissions.write",
+    "default_permissions.read",
     "loopback_users",
     "loopback_users.*",
     "heartbeat",
@@ -147,6 +153,12 @@ impl Settings {
         match key {
             "default_user" => value.clone_into(&mut config.default_user),
             "default_pass" => value.clone_into(&mut config.default_pass),
+            "anonymous_login_user" if value == "none" => config.anonymous_login = None,
+            "anonymous_login_user" => value.clone_into(&mut config.anonymous_login.get_or_insert_default().0),
+            "anonymous_login_pass" => value.clone_into(&mut config.anonymous_login.get_or_insert_default().1),
+            "default_permissions.configure" => value.clone_into(&mut config.default_permissions[0]),
+            "default_permissions.write" => value.clone_into(&mut config.default_permissions[1]),
+            "default_permissions.read" => value.clone_into(&mut config.default_permissions[2]),
             "default_vhost" => config.default_vhost = name(value, key)?,
             "loopback_users" if value == "none" => config.loopback_users.clear(),
             "loopback_users" => {
@@ -196,6 +208,11 @@ impl Settings {
                     config.loopback_users.retain(|known| known != user);
                     if truth(value, key)? {
                         config.loopback_users.push(user.to_owned());
+                    }
+                } else if let Some(tag) = key.strip_prefix("default_user_tags.") {
+                    config.default_user_tags.retain(|known| known != tag);
+                    if truth(value, key)? {
+                        config.default_user_tags.push(tag.to_owned());
                     }
                 } else if key.starts_with("listeners.tcp.") {
                     self.add_listener(value, key)?;

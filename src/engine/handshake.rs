@@ -20,7 +20,10 @@ impl std::fmt::Debug for Credentials {
 }
 
 /// The SASL mechanisms offered, as connection.start lists them.
-pub const MECHANISMS: &str = "PLAIN AMQPLAIN";
+pub const MECHANISMS: &str = "PLAIN AMQPLAIN ANONYMOUS";
+
+/// The mechanisms offered when nobody can log in without credentials.
+pub const MECHANISMS_WITHOUT_ANONYMOUS: &str = "PLAIN AMQPLAIN";
 
 /// Why there are no credentials in a start-ok.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,9 +34,14 @@ pub enum SaslError {
     Malformed,
 }
 
-/// Reads the credentials of a start-ok.
-pub fn credentials(mechanism: &[u8], response: &[u8]) -> Result<Credentials, SaslError> {
+/// Reads the credentials of a start-ok; `anonymous` are those of a client that gives none, if that is allowed.
+pub fn credentials(
+    mechanism: &[u8],
+    response: &[u8],
+    anonymous: Option<Credentials>,
+) -> Result<Credentials, SaslError> {
     match mechanism {
+        b"ANONYMOUS" => anonymous.ok_or(SaslError::UnknownMechanism),
         b"PLAIN" => plain(response).ok_or(SaslError::Malformed),
         b"AMQPLAIN" => amqplain(response).ok_or(SaslError::Malformed),
         _ => Err(SaslError::UnknownMechanism),
@@ -135,20 +143,27 @@ mod tests {
 
     #[test]
     fn plain_has_exactly_two_parts() {
-        let credentials = credentials(b"PLAIN", b"\0guest\0secret").expect("well-formed");
+        let credentials = credentials(b"PLAIN", b"\0guest\0secret", None).expect("well-formed");
         assert_eq!((credentials.user, credentials.password), (b"guest".to_vec(), b"secret".to_vec()));
         for bad in [&b"guest\0secret"[..], b"\0guest", b"\0a\0b\0c", b""] {
-            assert_eq!(super::credentials(b"PLAIN", bad), Err(SaslError::Malformed));
+            assert_eq!(super::credentials(b"PLAIN", bad, None), Err(SaslError::Malformed));
         }
-        assert_eq!(super::credentials(b"PLAINTEXT", b"\0a\0b"), Err(SaslError::UnknownMechanism));
+        assert_eq!(super::credentials(b"PLAINTEXT", b"\0a\0b", None), Err(SaslError::UnknownMechanism));
     }
 
     #[test]
     fn amqplain_is_a_table_without_length() {
         let response = b"\x05LOGINS\0\0\0\x05guest\x08PASSWORDS\0\0\0\x06secret";
-        let credentials = credentials(b"AMQPLAIN", response).expect("well-formed");
+        let credentials = credentials(b"AMQPLAIN", response, None).expect("well-formed");
         assert_eq!((credentials.user, credentials.password), (b"guest".to_vec(), b"secret".to_vec()));
-        assert_eq!(super::credentials(b"AMQPLAIN", b"\x05LOG"), Err(SaslError::Malformed));
+        assert_eq!(super::credentials(b"AMQPLAIN", b"\x05LOG", None), Err(SaslError::Malformed));
+    }
+
+    #[test]
+    fn anonymous_clients_log_in_as_configured_or_not_at_all() {
+        let guest = Credentials { user: b"guest".to_vec(), password: b"guest".to_vec() };
+        assert_eq!(credentials(b"ANONYMOUS", b"whatever", Some(guest.clone())), Ok(guest));
+        assert_eq!(credentials(b"ANONYMOUS", b"", None), Err(SaslError::UnknownMechanism));
     }
 
     #[test]

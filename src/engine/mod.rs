@@ -5,9 +5,9 @@
 
 pub mod channel;
 pub mod dead_letter;
+pub mod directory;
 pub mod exchange;
 pub mod handshake;
-
 pub mod message;
 pub mod names;
 pub mod queue;

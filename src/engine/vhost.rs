@@ -14,6 +14,7 @@ use leveret_protocol::{FieldTable, FieldValue, ShortString, encode, table};
 
 pub use routing::Route;
 
+use crate::engine::directory::{Access, Policies, PolicyTarget, Resource, Right, VhostRecord};
 use crate::engine::exchange::{BoundTo, Destination, Router};
 use crate::engine::queue::{QueueId, QueueSettings, QueueType, check_equivalent, compare_argument};
 use crate::error::AmqpError;
@@ -160,6 +161,13 @@ pub struct Vhost {
     names: HashMap<QueueId, ShortString>,
     inbound: HashMap<Destination, BTreeMap<Vec<u8>, Arc<Binding>>>,
     orphans: Vec<QueueId>,
+    policies: Policies,
+    /// Queues at most.
+    max_queues: Option<u64>,
+    /// The type of queues declared without one.
+    default_queue_type: Option<ShortString>,
+    /// The vhost was deleted: nothing is declared in it any more.
+    ended: bool,
     version: u64,
 }
 
@@ -186,6 +194,10 @@ impl Vhost {
             names: HashMap::new(),
             inbound: HashMap::new(),
             orphans: Vec::new(),
+            policies: Policies::default(),
+            max_queues: None,
+            default_queue_type: None,
+            ended: false,
             version: 0,
         };
         for (name, kind, internal) in PREDECLARED {
@@ -210,6 +222,112 @@ impl Vhost {
     /// Grows with every change that can alter a route.
     pub fn version(&self) -> u64 {
         self.version
+    }
+
+    /// Has remembered routes and rights looked up anew.
+    pub fn forget_routes(&mut self) {
+        self.version += 1;
+    }
+
+    /// Takes over what the vhost's own record says.
+    pub fn configure(&mut self, record: &VhostRecord) {
+        self.max_queues = record.limit("max-queues");
+        let default =
+            record.default_queue_type.as_deref().filter(|kind| !matches!(*kind, "" | "undefined" | "classic"));
+        self.default_queue_type = default.map(ShortString::truncated);
+    }
+
+    /// Takes over new policies. Returns the queues whose settings are others now.
+    pub fn set_policies(&mut self, policies: Policies) -> Vec<(QueueId, QueueSettings)> {
+        let before: HashMap<QueueId, Option<QueueSettings>> =
+            self.queues.values().map(|queue| (queue.id, self.settings_of(queue).ok())).collect();
+        self.policies = policies;
+        let names: Vec<ShortString> = self.exchanges.keys().cloned().collect();
+        for name in names {
+            let Some(exchange) = self.exchanges.get(name.as_bytes()) else { continue };
+            let alternate = self.alternate_of(&exchange.record).unwrap_or_default();
+            if let Some(exchange) = self.exchanges.get_mut(name.as_bytes()) {
+                exchange.alternate = alternate;
+            }
+        }
+        self.version += 1;
+        let mut changed: Vec<_> = self
+            .queues
+            .values()
+            .filter_map(|queue| Some((queue.id, self.settings_of(queue).ok()?)))
+            .filter(|(id, settings)| before.get(id).and_then(Option::as_ref) != Some(settings))
+            .collect();
+        changed.sort_by_key(|(id, _)| *id);
+        changed
+    }
+
+    /// What a queue's arguments and policies ask for.
+    pub fn settings_of(&self, queue: &QueueRecord) -> Result<QueueSettings, AmqpError> {
+        let own = QueueSettings::from_arguments(&queue.arguments, &queue.name, &self.name)?;
+        if self.policies.is_empty() {
+            return Ok(own);
+        }
+        let target = PolicyTarget::of_queue(own.queue_type);
+        Ok(own.under(self.policies.of(target, queue.name.as_bytes())))
+    }
+
+    /// The names of the policy and the operator policy that apply to a queue.
+    pub fn policies_of_queue(&self, queue: &QueueRecord) -> (Option<&str>, Option<&str>) {
+        let target = PolicyTarget::of_queue(QueueType::from_arguments(&queue.arguments).unwrap_or_default());
+        let applied = self.policies.of(target, queue.name.as_bytes());
+        (applied.regular.map(|policy| policy.name.as_str()), applied.operator.map(|policy| policy.name.as_str()))
+    }
+
+    /// The name of the policy that applies to an exchange.
+    pub fn policy_of_exchange(&self, name: &ShortString) -> Option<&str> {
+        self.policies.of(PolicyTarget::Exchange, name.as_bytes()).regular.map(|policy| policy.name.as_str())
+    }
+
+    /// Every queue, in no order.
+    pub fn queues(&self) -> impl Iterator<Item = &QueueRecord> {
+        self.queues.values()
+    }
+
+    /// Every exchange, in no order.
+    pub fn exchanges(&self) -> impl Iterator<Item = &ExchangeRecord> {
+        self.exchanges.values().map(|exchange| &exchange.record)
+    }
+
+    /// Every binding but the default exchange's, by source in no order.
+    pub fn bindings(&self) -> impl Iterator<Item = &Binding> {
+        self.exchanges.values().flat_map(|exchange| exchange.outbound.values().map(|binding| &**binding))
+    }
+
+    /// The type of an exchange.
+    pub fn exchange_kind(&self, name: &ShortString) -> Option<&ShortString> {
+        self.exchanges.get(name.as_bytes()).map(|exchange| &exchange.record.kind)
+    }
+
+    /// Whether an exchange is a topic exchange: its keys may be restricted.
+    pub fn is_topic(&self, name: &ShortString) -> bool {
+        self.exchange_kind(name).is_some_and(|kind| kind.as_bytes() == b"topic")
+    }
+
+    /// Whether the vhost was deleted.
+    pub fn is_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Ends the vhost: removes everything in it.
+    pub fn end(&mut self) -> Vec<Change> {
+        self.ended = true;
+        let mut changes = Vec::new();
+        let mut queues: Vec<QueueId> = self.names.keys().copied().collect();
+        queues.sort();
+        for id in queues {
+            changes.extend(self.remove_queue(id).map(|(_, changes)| changes).unwrap_or_default());
+        }
+        let mut names: Vec<ShortString> = self.exchanges.keys().cloned().collect();
+        names.sort();
+        for name in names {
+            self.remove_exchange(&name, &mut changes);
+        }
+        changes
     }
 
     /// Puts back an exchange from the store.
@@ -268,7 +386,10 @@ impl Vhost {
     }
 
     fn alternate_of(&self, record: &ExchangeRecord) -> Result<Option<ShortString>, AmqpError> {
-        let Some(value) = record.arguments.get("alternate-exchange") else { return Ok(None) };
+        let Some(value) = record.arguments.get("alternate-exchange") else {
+            let policy = self.policies.of(PolicyTarget::Exchange, record.name.as_bytes()).regular;
+            return Ok(policy.and_then(|policy| policy.definition.alternate_exchange.clone()));
+        };
         value.as_long_str().and_then(|name| ShortString::try_from(name).ok()).map(Some).ok_or_else(|| {
             AmqpError::BadArgument(format!(
                 "invalid type '{}' for arg 'alternate-exchange' in exchange '{}' in vhost '{}'",
@@ -287,17 +408,19 @@ impl Vhost {
         self.exchange(name).map(|_| ())
     }
 
-    /// exchange.declare (RabbitMQ's order of checks: type, equivalence, reserved names, alternate exchange, arguments of the
-    /// type). The record is that of a queue in which messages wait, which a new exchange may need; `next_id` names it.
+    /// exchange.declare (RabbitMQ's order of checks: type, right, equivalence, reserved names, alternate exchange, arguments
+    /// of the type). The record is that of a queue in which messages wait, which a new exchange may need; `next_id` names it.
     pub fn declare_exchange(
         &mut self,
         record: ExchangeRecord,
+        access: &Access,
         next_id: impl FnOnce() -> QueueId,
     ) -> Result<(Option<QueueRecord>, Vec<Change>), AmqpError> {
         Router::check_type(&record.kind)?;
         if record.name.is_empty() {
             return Err(AmqpError::DefaultExchange);
         }
+        access.check(Right::Configure, Resource::Exchange(record.name.as_bytes()))?;
         if let Some(current) = self.exchanges.get(record.name.as_bytes()) {
             self.check_exchange_equivalent(&current.record, &record)?;
             return Ok((None, Vec::new()));
@@ -306,6 +429,12 @@ impl Vhost {
             return Err(AmqpError::ReservedName { kind: "exchange", name: record.name });
         }
         let alternate = self.alternate_of(&record)?;
+        if record.arguments.get("alternate-exchange").is_some()
+            && let Some(alternate) = &alternate
+        {
+            access.check(Right::Read, Resource::Exchange(record.name.as_bytes()))?;
+            access.check(Right::Write, Resource::Exchange(alternate.as_bytes()))?;
+        }
         let router = Router::new(&record.kind, &record.arguments)?;
         let delay_queue = router.delays().then(|| QueueRecord {
             id: next_id(),
@@ -347,13 +476,19 @@ impl Vhost {
     }
 
     /// exchange.delete; a missing exchange is no error.
-    pub fn delete_exchange(&mut self, name: &ShortString, if_unused: bool) -> Result<Vec<Change>, AmqpError> {
+    pub fn delete_exchange(
+        &mut self,
+        name: &ShortString,
+        if_unused: bool,
+        access: &Access,
+    ) -> Result<Vec<Change>, AmqpError> {
         if name.is_empty() {
             return Err(AmqpError::DefaultExchange);
         }
         if name.as_bytes().starts_with(b"amq.") {
             return Err(AmqpError::SystemExchange { exchange: name.clone(), vhost: self.name.clone() });
         }
+        access.check(Right::Configure, Resource::Exchange(name.as_bytes()))?;
         let Some(exchange) = self.exchanges.get(name.as_bytes()) else { return Ok(Vec::new()) };
         if if_unused && !exchange.outbound.is_empty() {
             return Err(AmqpError::ExchangeInUse { exchange: name.clone(), vhost: self.name.clone() });
@@ -449,14 +584,17 @@ impl Vhost {
     /// queue.declare (RabbitMQ's order of checks). `next_id` names a new queue.
     pub fn declare_queue(
         &mut self,
-        declaration: QueueDeclaration,
+        mut declaration: QueueDeclaration,
         connection: ConnectionId,
+        access: &Access,
         next_id: impl FnOnce() -> QueueId,
     ) -> Result<(Declared, Vec<Change>), AmqpError> {
+        self.default_type(&mut declaration);
         let name = declaration.name;
         if name.as_bytes().starts_with(b"amq.") && !declaration.server_named {
             return Err(AmqpError::ReservedName { kind: "queue", name });
         }
+        access.check(Right::Configure, Resource::Queue(name.as_bytes()))?;
         // An exclusive queue ends with its connection, so it is never durable (RabbitMQ does the same).
         let durable = declaration.durable && !declaration.exclusive;
         if let Some(current) = self.queues.get(name.as_bytes()) {
@@ -471,17 +609,14 @@ impl Vhost {
             check_equivalent(&current.arguments, &declaration.arguments, &name, &self.name)?;
             return Ok((Declared::Existed(current.id), Vec::new()));
         }
-        let settings = QueueSettings::from_arguments(&declaration.arguments, &name, &self.name)?;
-        let QueueDeclaration { durable: wants_durable, exclusive, auto_delete, .. } = declaration;
-        settings.queue_type.check_properties(wants_durable, exclusive, auto_delete, &name, &self.name)?;
-        if settings.queue_type == QueueType::Stream {
-            return Err(AmqpError::BadArgument(format!(
-                "invalid arg 'x-queue-type' for queue '{name}' in vhost '{}': \"unsupported queue type 'stream'\"",
-                self.name
-            )));
+        let own_dead_letter_exchange = declaration.arguments.get("x-dead-letter-exchange");
+        if let Some(exchange) = own_dead_letter_exchange.and_then(FieldValue::as_long_str) {
+            access.check(Right::Read, Resource::Queue(name.as_bytes()))?;
+            access.check(Right::Write, Resource::Exchange(exchange))?;
         }
-        let record = QueueRecord {
-            id: next_id(),
+        let QueueDeclaration { durable: wants_durable, exclusive, auto_delete, .. } = declaration;
+        let mut record = QueueRecord {
+            id: QueueId::new(0),
             name,
             durable,
             auto_delete: declaration.auto_delete,
@@ -489,11 +624,41 @@ impl Vhost {
             arguments: declaration.arguments,
             delays: false,
         };
+        let settings = self.settings_of(&record)?;
+        settings.queue_type.check_properties(wants_durable, exclusive, auto_delete, &record.name, &self.name)?;
+        if settings.queue_type == QueueType::Stream {
+            return Err(AmqpError::BadArgument(format!(
+                "invalid arg 'x-queue-type' for queue '{}' in vhost '{}': \"unsupported queue type 'stream'\"",
+                record.name, self.name
+            )));
+        }
+        if let Some(max) = self.max_queues
+            && self.queues.len() as u64 >= max
+        {
+            return Err(AmqpError::BadArgument(format!(
+                "cannot declare queue '{}': queue limit in vhost '{}' ({max}) is reached",
+                record.name, self.name
+            )));
+        }
+        record.id = next_id();
         let id = record.id;
         self.version += 1;
         self.restore_queue(record.clone());
         let changes = if durable { vec![Change::QueueAdded(record)] } else { Vec::new() };
         Ok((Declared::Created(id, Box::new(settings)), changes))
+    }
+
+    /// Fills in the vhost's default type where the client names none and the other properties allow it.
+    fn default_type(&self, declaration: &mut QueueDeclaration) {
+        if let Some(kind) = &self.default_queue_type
+            && declaration.arguments.get("x-queue-type").is_none()
+            && declaration.durable
+            && !declaration.exclusive
+            && !declaration.auto_delete
+            && !declaration.server_named
+        {
+            declaration.arguments.push(ShortString::from_static("x-queue-type"), long_string(kind.as_bytes()));
+        }
     }
 
     /// Removes a queue with its bindings. `None` when it is gone already.
@@ -511,6 +676,11 @@ impl Vhost {
             changes.push(Change::QueueRemoved(id));
         }
         Some((queue, changes))
+    }
+
+    /// Refuses a binding key that the user may not read at a topic exchange.
+    pub fn check_binding_key(&self, access: &Access, source: &ShortString, key: &ShortString) -> Result<(), AmqpError> {
+        if self.is_topic(source) { access.check_topic(Right::Read, source.as_bytes(), key.as_bytes()) } else { Ok(()) }
     }
 
     /// queue.bind and exchange.bind, after the destination was found.
@@ -643,7 +813,8 @@ mod tests {
     }
 
     fn declare(vhost: &mut Vhost, text: &'static str, number: u64) -> QueueId {
-        let (declared, changes) = vhost.declare_queue(queue(text), ME, || QueueId::new(number)).expect("declared");
+        let (declared, changes) =
+            vhost.declare_queue(queue(text), ME, &Access::unlimited(), || QueueId::new(number)).expect("declared");
         assert_eq!(changes.len(), 1);
         match declared {
             Declared::Created(id, _) | Declared::Existed(id) => id,
@@ -673,7 +844,9 @@ mod tests {
     fn cycles_of_exchanges_end_and_each_queue_gets_one_copy() {
         let mut vhost = Vhost::new(name("/"));
         for exchange_name in ["x1", "x2"] {
-            vhost.declare_exchange(exchange(exchange_name, "fanout", false), || QueueId::new(99)).expect("declared");
+            vhost
+                .declare_exchange(exchange(exchange_name, "fanout", false), &Access::unlimited(), || QueueId::new(99))
+                .expect("declared");
         }
         let id = declare(&mut vhost, "q", 1);
         bind(&mut vhost, "x1", Destination::Exchange(name("x2")), "");
@@ -688,7 +861,9 @@ mod tests {
     fn a_chain_of_auto_delete_exchanges_goes_with_its_last_queue() {
         let mut vhost = Vhost::new(name("/"));
         for exchange_name in ["a", "b"] {
-            vhost.declare_exchange(exchange(exchange_name, "fanout", true), || QueueId::new(99)).expect("declared");
+            vhost
+                .declare_exchange(exchange(exchange_name, "fanout", true), &Access::unlimited(), || QueueId::new(99))
+                .expect("declared");
         }
         let id = declare(&mut vhost, "q", 1);
         bind(&mut vhost, "a", Destination::Exchange(name("b")), "");
@@ -702,10 +877,16 @@ mod tests {
     #[test]
     fn the_alternate_exchange_gets_what_matches_nothing() {
         let mut vhost = Vhost::new(name("/"));
-        vhost.declare_exchange(exchange("ae", "fanout", false), || QueueId::new(99)).expect("declared");
+        vhost
+            .declare_exchange(exchange("ae", "fanout", false), &Access::unlimited(), || QueueId::new(99))
+            .expect("declared");
         let arguments = [(name("alternate-exchange"), long_string(b"ae"))].into_iter().collect();
         vhost
-            .declare_exchange(ExchangeRecord { arguments, ..exchange("x", "direct", false) }, || QueueId::new(99))
+            .declare_exchange(
+                ExchangeRecord { arguments, ..exchange("x", "direct", false) },
+                &Access::unlimited(),
+                || QueueId::new(99),
+            )
             .expect("declared");
         let (caught, bound) = (declare(&mut vhost, "caught", 1), declare(&mut vhost, "bound", 2));
         bind(&mut vhost, "ae", Destination::Queue(caught), "");
@@ -733,10 +914,10 @@ mod tests {
     fn an_exclusive_queue_is_locked_for_others() {
         let mut vhost = Vhost::new(name("/"));
         let exclusive = QueueDeclaration { exclusive: true, ..queue("q") };
-        vhost.declare_queue(exclusive, ME, || QueueId::new(1)).expect("declared");
+        vhost.declare_queue(exclusive, ME, &Access::unlimited(), || QueueId::new(1)).expect("declared");
         let other = ConnectionId::new(2);
         assert!(matches!(vhost.queue(&name("q"), other), Err(AmqpError::QueueLocked { .. })));
-        let redeclared = vhost.declare_queue(queue("q"), ME, || QueueId::new(2));
+        let redeclared = vhost.declare_queue(queue("q"), ME, &Access::unlimited(), || QueueId::new(2));
         assert!(matches!(redeclared, Err(AmqpError::QueueLocked { .. })));
     }
 }

@@ -10,9 +10,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::info;
 
+use super::directory::hash_password;
 use super::registry::Registry;
 use super::{clock, listener, timer};
 use crate::config::{Config, DataDir};
+use crate::engine::directory::{DirectoryError, Record, RecordKey, User, VhostRecord};
 use crate::error::AmqpError;
 use crate::store::disk::DiskStore;
 use crate::store::memory::MemoryStore;
@@ -99,6 +101,52 @@ impl Broker {
     /// A URL for clients: the first listener with the default vhost.
     pub fn amqp_url(&self) -> String {
         format!("amqp://{}", self.amqp_addr())
+    }
+
+    /// Takes a record of the directory, new or changed: a vhost, a user, rights, a policy. Returns when it is on disk; it
+    /// counts at once.
+    ///
+    /// # Errors
+    /// When the record breaks a rule, or refers to something that does not exist.
+    pub async fn put(&self, record: Record) -> Result<(), DirectoryError> {
+        self.registry.put_record(record)?;
+        self.registry.flushed().await;
+        Ok(())
+    }
+
+    /// Removes a record with what refers to it. Connections of a user or in a vhost that goes are closed.
+    ///
+    /// # Errors
+    /// When there is no such record.
+    pub async fn remove(&self, key: &RecordKey) -> Result<(), DirectoryError> {
+        self.registry.remove_record(key)?;
+        self.registry.flushed().await;
+        Ok(())
+    }
+
+    /// Changes a user in place, as [`Broker::put`] does.
+    ///
+    /// # Errors
+    /// When there is no such user, or the change breaks a rule.
+    pub async fn change_user(&self, name: &str, change: impl FnOnce(&mut User)) -> Result<(), DirectoryError> {
+        self.registry.change_user(name, change)?;
+        self.registry.flushed().await;
+        Ok(())
+    }
+
+    /// Changes a vhost's own record in place, as [`Broker::put`] does.
+    ///
+    /// # Errors
+    /// When there is no such vhost, or the change breaks a rule.
+    pub async fn change_vhost(&self, name: &str, change: impl FnOnce(&mut VhostRecord)) -> Result<(), DirectoryError> {
+        self.registry.change_vhost(name, change)?;
+        self.registry.flushed().await;
+        Ok(())
+    }
+
+    /// The hash of a password for a [`User`].
+    pub fn hash_password(password: &str) -> String {
+        hash_password(password.as_bytes())
     }
 
     /// Completes when the store failed: the broker must be stopped.

@@ -7,6 +7,7 @@ use super::placing::{alone, routing_keys};
 use super::queue_cell::QueueCell;
 use super::registry::{Registry, VhostCell};
 use super::work::Work;
+use crate::engine::directory::Access;
 use crate::engine::exchange::{Destination, Routing};
 use crate::engine::message::{Arena, Body, MessageParts, Timestamp};
 use crate::engine::queue::{Queue, QueueSettings, RecoveredLane};
@@ -20,11 +21,12 @@ impl Registry {
         &self,
         vhost: &Arc<VhostCell>,
         record: ExchangeRecord,
+        access: &Access,
         now: Timestamp,
         waiter: &Arc<dyn Waiter>,
     ) -> Result<Ticket, AmqpError> {
         let ((), ticket) = self.define(vhost, waiter, |state| {
-            let (queue, changes) = state.declare_exchange(record, || self.new_queue_id())?;
+            let (queue, changes) = state.declare_exchange(record, access, || self.new_queue_id())?;
             if let Some(record) = queue {
                 self.add_delay_queue(vhost, &record, &[], now);
             }

@@ -4,6 +4,7 @@ pub(crate) mod broker;
 pub(crate) mod clock;
 mod connection;
 mod definitions;
+pub(crate) mod directory;
 pub(crate) mod listener;
 mod outbox;
 mod placing;

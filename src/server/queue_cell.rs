@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use leveret_protocol::{ChannelId, ShortString};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
 use super::outbox::{Delivery, Event, Outbox};
 use super::registry::{Registry, VhostCell};
@@ -52,7 +52,8 @@ pub(super) struct QueueCell {
     pub(super) name: ShortString,
     pub(super) vhost: Arc<VhostCell>,
     pub(super) auto_delete: bool,
-    pub(super) settings: QueueSettings,
+    /// A copy of the queue's, to be read without its lock.
+    settings: RwLock<Arc<QueueSettings>>,
     /// Messages wait in it for the delayed-message exchange whose name it has; all of them in memory.
     pub(super) delays: bool,
     state: Mutex<CellState>,
@@ -66,7 +67,7 @@ impl QueueCell {
             vhost,
             auto_delete: record.auto_delete,
             delays: record.delays,
-            settings: queue.settings().clone(),
+            settings: RwLock::new(Arc::new(queue.settings().clone())),
             state: Mutex::new(CellState {
                 queue,
                 outlets: HashMap::new(),
@@ -123,6 +124,23 @@ impl QueueCell {
             state.spill_at = state.queue.resident_bytes() + SPILL_STEP_BYTES;
         }
         result
+    }
+
+    /// What its arguments and policies ask for.
+    pub(super) fn settings(&self) -> Arc<QueueSettings> {
+        self.settings.read().clone()
+    }
+
+    /// Its policies changed.
+    pub(super) fn apply_settings(
+        self: &Arc<Self>,
+        registry: &Registry,
+        work: &mut Work,
+        now: Timestamp,
+        settings: QueueSettings,
+    ) {
+        *self.settings.write() = Arc::new(settings.clone());
+        self.turn(registry, work, |queue, fx| queue.apply_settings(now, settings, fx));
     }
 
     /// The timer fired: it has to be armed anew.

@@ -1,6 +1,6 @@
 //! Everything that connections share: vhosts, queues by number, open connections, the store.
 //!
-//! Locks and their order: a vhost's `state` → one queue cell → outboxes and the timer; never backwards, never two cells,
+//! Locks and their order: the directory → a vhost's `state` → one queue cell → outboxes and the timer; never backwards, never two cells,
 //! never a guard across an await. Definitions are handed to the store under the vhost's lock, so that the store sees them
 //! in the order in which they happened. A map's guard is dropped before anything else is locked.
 
@@ -10,14 +10,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use dashmap::DashMap;
 use leveret_protocol::ShortString;
 use parking_lot::{Mutex, RwLock};
+use tokio::sync::Notify;
 use tracing::info;
 
+use super::directory::{Usage, UserUsage, first_records};
 use super::outbox::{Event, Outbox};
 use super::queue_cell::QueueCell;
 use super::replies::Replies;
 use super::timer::Timer;
 use super::work::Work;
 use crate::config::Config;
+use crate::engine::directory::{Access, Directory, DirectoryChange, Record};
 use crate::engine::message::Timestamp;
 use crate::engine::names::NameGenerator;
 use crate::engine::queue::{Queue, QueueId, QueueSettings, RecoveredLane, TimeoutOutcome};
@@ -30,18 +33,63 @@ use crate::store::{LaneKey, Op, Recovered, Store, Ticket, Transaction, Waiter};
 pub(crate) struct VhostCell {
     pub(super) name: ShortString,
     pub(super) state: RwLock<Vhost>,
+    pub(super) connections: Usage,
     /// A copy of the state's version, to be read without the lock.
     version: AtomicU64,
+    rights_version: AtomicU64,
 }
 
 impl VhostCell {
     fn new(state: Vhost) -> Self {
-        Self { name: state.name().clone(), version: AtomicU64::new(state.version()), state: RwLock::new(state) }
+        Self {
+            name: state.name().clone(),
+            connections: Usage::default(),
+            version: AtomicU64::new(state.version()),
+            rights_version: AtomicU64::new(0),
+            state: RwLock::new(state),
+        }
     }
 
-    /// Grows with every change that can alter a route.
+    /// Grows with every change that can alter a route, or whether a user may publish.
     pub(super) fn version(&self) -> u64 {
         self.version.load(Ordering::Acquire)
+    }
+
+    /// Grows with every change of somebody's rights here.
+    pub(super) fn rights_version(&self) -> u64 {
+        self.rights_version.load(Ordering::Acquire)
+    }
+
+    /// Somebody's rights changed: connections look theirs up anew.
+    pub(super) fn forget_rights(&self) {
+        self.rights_version.fetch_add(1, Ordering::AcqRel);
+        self.change(Vhost::forget_routes);
+    }
+
+    /// Changes the state in a way that needs no store.
+    pub(super) fn change<R>(&self, change: impl FnOnce(&mut Vhost) -> R) -> R {
+        let mut state = self.state.write();
+        let result = change(&mut state);
+        self.version.store(state.version(), Ordering::Release);
+        result
+    }
+}
+
+/// An open connection as others see it.
+#[derive(Debug)]
+pub(crate) struct ConnectionEntry {
+    pub(super) outbox: Arc<Outbox>,
+    pub(super) user: ShortString,
+    pub(super) vhost: Arc<VhostCell>,
+}
+
+/// Waits for the store.
+#[derive(Debug, Default)]
+struct Barrier(Notify);
+
+impl Waiter for Barrier {
+    fn wake(&self) {
+        self.0.notify_one();
     }
 }
 
@@ -51,9 +99,11 @@ pub(crate) struct Registry {
     pub(crate) config: Config,
     pub(crate) store: Arc<dyn Store>,
     pub(super) timer: Timer,
+    pub(super) directory: RwLock<Directory>,
+    pub(super) users: DashMap<String, Arc<UserUsage>>,
     vhosts: DashMap<ShortString, Arc<VhostCell>>,
     queues: DashMap<QueueId, Arc<QueueCell>>,
-    connections: DashMap<ConnectionId, Arc<Outbox>>,
+    pub(super) connections: DashMap<ConnectionId, ConnectionEntry>,
     next_queue_id: AtomicU64,
     next_connection_id: AtomicU64,
     pub(super) names: Mutex<NameGenerator>,
@@ -73,6 +123,8 @@ impl Registry {
         let registry = Arc::new(Self {
             store,
             timer: Timer::default(),
+            directory: RwLock::default(),
+            users: DashMap::new(),
             vhosts: DashMap::new(),
             queues: DashMap::new(),
             connections: DashMap::new(),
@@ -83,16 +135,36 @@ impl Registry {
             random: AtomicU64::new(seed),
             config,
         });
-        registry.add_vhost(&registry.config.default_vhost.clone());
         registry.restore(recovered, now);
         registry
     }
 
-    fn add_vhost(&self, name: &ShortString) -> Arc<VhostCell> {
+    /// Puts back vhosts, users, rights and policies; a broker without any starts with the configured ones.
+    fn restore_directory(self: &Arc<Self>, records: Vec<Record>) {
+        let mut directory = self.directory.write();
+        for record in records {
+            directory.restore(record);
+        }
+        if directory.is_blank() {
+            let records = first_records(&self.config);
+            let ops = records.iter().map(|record| Op::Directory(DirectoryChange::Put(record.clone()))).collect();
+            for record in records {
+                directory.restore(record);
+            }
+            self.store.submit(Transaction { ops, waiter: None });
+        }
+        let directory = &*directory;
+        directory.vhosts().for_each(|vhost| self.apply_record(directory, &Record::Vhost(vhost.clone())));
+        directory.users().for_each(|user| self.apply_record(directory, &Record::User(user.clone())));
+        directory.vhosts().for_each(|vhost| self.apply_policies(directory, &vhost.name));
+    }
+
+    pub(super) fn add_vhost(&self, name: &ShortString) -> Arc<VhostCell> {
         self.vhosts.entry(name.clone()).or_insert_with(|| Arc::new(VhostCell::new(Vhost::new(name.clone())))).clone()
     }
 
     fn restore(self: &Arc<Self>, recovered: Recovered, now: Timestamp) {
+        self.restore_directory(recovered.directory);
         for (vhost, exchange) in recovered.exchanges {
             let name = exchange.name.clone();
             if let Err(cause) = self.add_vhost(&vhost).state.write().restore_exchange(exchange) {
@@ -106,7 +178,7 @@ impl Registry {
                 self.restore_delay_queue(&vhost, &record, &lanes, now, &mut work);
                 continue;
             }
-            let settings = QueueSettings::from_arguments(&record.arguments, &record.name, &vhost.name);
+            let settings = vhost.state.read().settings_of(&record);
             let settings = settings.unwrap_or_else(|cause| {
                 tracing::error!(queue = %record.name, vhost = %vhost.name, %cause, "arguments of the store are ignored");
                 QueueSettings::default()
@@ -164,15 +236,25 @@ impl Registry {
         self.vhosts.get(name).map(|vhost| vhost.value().clone())
     }
 
+    /// Every vhost.
+    pub(super) fn vhost_cells(&self) -> Vec<Arc<VhostCell>> {
+        self.vhosts.iter().map(|vhost| vhost.value().clone()).collect()
+    }
+
+    /// Takes a vhost out of the map.
+    pub(super) fn remove_vhost(&self, name: &ShortString) -> Option<Arc<VhostCell>> {
+        self.vhosts.remove(name).map(|(_, vhost)| vhost)
+    }
+
     /// A queue by number.
     pub(super) fn queue(&self, id: QueueId) -> Option<Arc<QueueCell>> {
         self.queues.get(&id).map(|cell| cell.value().clone())
     }
 
     /// Numbers a connection and remembers how to reach it.
-    pub(super) fn add_connection(&self, outbox: &Arc<Outbox>) -> ConnectionId {
+    pub(super) fn add_connection(&self, entry: ConnectionEntry) -> ConnectionId {
         let id = ConnectionId::new(self.next_connection_id.fetch_add(1, Ordering::Relaxed));
-        self.connections.insert(id, outbox.clone());
+        self.connections.insert(id, entry);
         id
     }
 
@@ -188,7 +270,7 @@ impl Registry {
 
     /// Tells every connection to close.
     pub(super) fn close_connections(&self, reason: &AmqpError) {
-        let outboxes: Vec<_> = self.connections.iter().map(|entry| entry.value().clone()).collect();
+        let outboxes: Vec<_> = self.connections.iter().map(|entry| entry.value().outbox.clone()).collect();
         for outbox in outboxes {
             outbox.push(Event::Close(reason.clone()));
         }
@@ -202,11 +284,23 @@ impl Registry {
         change: impl FnOnce(&mut Vhost) -> Result<(R, Vec<Change>), AmqpError>,
     ) -> Result<(R, Ticket), AmqpError> {
         let mut state = vhost.state.write();
+        if state.is_ended() {
+            return Err(AmqpError::VhostNotFound(vhost.name.clone()));
+        }
         let (result, changes) = change(&mut state)?;
         vhost.version.store(state.version(), Ordering::Release);
         self.drop_orphans(state.take_orphans());
         let ticket = self.submit_changes(vhost, changes, Some(waiter));
         Ok((result, ticket))
+    }
+
+    /// Completes when everything submitted before is on disk; never if the store has failed.
+    pub(crate) async fn flushed(&self) {
+        let barrier = Arc::new(Barrier::default());
+        let ticket = self.store.submit(Transaction { ops: Vec::new(), waiter: Some(barrier.clone()) });
+        while self.store.durable() < ticket {
+            barrier.0.notified().await;
+        }
     }
 
     /// Call with the vhost's lock held.
@@ -224,13 +318,14 @@ impl Registry {
         vhost: &Arc<VhostCell>,
         declaration: QueueDeclaration,
         connection: ConnectionId,
+        access: &Access,
         now: Timestamp,
         waiter: &Arc<dyn Waiter>,
     ) -> Result<(Arc<QueueCell>, Ticket), AmqpError> {
         let name = declaration.name.clone();
         let missing = || AmqpError::QueueNotFound { queue: name.clone(), vhost: vhost.name.clone() };
         self.define(vhost, waiter, |state| {
-            let (declared, changes) = state.declare_queue(declaration, connection, || self.new_queue_id())?;
+            let (declared, changes) = state.declare_queue(declaration, connection, access, || self.new_queue_id())?;
             let cell = match declared {
                 Declared::Existed(id) => self.queue(id).ok_or_else(missing)?,
                 Declared::Created(id, settings) => {
@@ -262,6 +357,14 @@ impl Registry {
         vhost.version.store(state.version(), Ordering::Release);
         self.drop_orphans(state.take_orphans());
         Ok((ready, self.submit_changes(vhost, changes, waiter)))
+    }
+
+    /// Ends a queue that goes with its vhost, whatever is in it.
+    pub(super) fn drop_queue(&self, id: QueueId) {
+        if let Some((_, cell)) = self.queues.remove(&id) {
+            let deleted = cell.delete(|_| Ok::<(), std::convert::Infallible>(()));
+            debug_assert!(deleted.is_ok(), "nothing is asked of the queue");
+        }
     }
 
     /// A queue's deadline has come.

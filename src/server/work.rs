@@ -86,7 +86,7 @@ impl Registry {
         if cell.delays {
             return self.release(cell, run, work);
         }
-        let settings = &cell.settings;
+        let settings = cell.settings();
         let Some(exchange) = &settings.dead_letter_exchange else { return };
         let now = clock::now();
         let trusts_clients = self.config.compat == Compat::V3;

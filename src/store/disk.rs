@@ -15,6 +15,7 @@ use tracing::{error, info};
 
 use super::schema::batches::{BATCHES, SETTLED, decode_batch};
 use super::schema::bindings::{self, BINDINGS};
+use super::schema::directory;
 use super::schema::exchanges::{self, EXCHANGES};
 use super::schema::lanes::{LANES, LaneState};
 use super::schema::meta::{FORMAT, KEY_CLEAN, KEY_FORMAT, KEY_NEXT_QUEUE_ID, KEY_NODE, META};
@@ -22,6 +23,7 @@ use super::schema::queues::{self, QUEUES};
 use super::schema::returns::{self, RETURNS};
 use super::writer::{Returns, Writer};
 use super::{LaneKey, LoadReply, LoadRequest, Op, Recovered, Store, StoreError, Ticket, Transaction};
+use crate::engine::directory::RecordKind;
 use crate::engine::queue::{Marks, RecoveredLane};
 
 /// Octets of messages that may wait for the writer before publishers are held back.
@@ -325,6 +327,21 @@ fn recover(database: &Database) -> Result<(Recovered, BTreeMap<u64, LaneState>, 
     let unreadable = |table: &str, key: &dyn fmt::Debug| {
         error!(table, ?key, "a record of the store cannot be read and is left out");
     };
+    for kind in RecordKind::ALL {
+        let table = match txn.open_table(directory::table(kind)) {
+            Ok(table) => table,
+            // Nothing of this kind was ever written.
+            Err(redb::TableError::TableDoesNotExist(_)) => continue,
+            Err(cause) => return Err(cause.into()),
+        };
+        for entry in table.iter()? {
+            let (key, value) = entry?;
+            match directory::decode(kind, value.value()) {
+                Some(record) => recovered.directory.push(record),
+                None => unreadable("directory", &key.value()),
+            }
+        }
+    }
     for entry in txn.open_table(EXCHANGES)?.iter()? {
         let (key, value) = entry?;
         match exchanges::decode(key.value(), value.value()) {

@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use leveret_protocol::ShortString;
 
+use crate::engine::directory::{DirectoryChange, Record};
 use crate::engine::message::Arena;
 use crate::engine::queue::{Loaded, QueueId, RecoveredLane, Settled};
 use crate::engine::vhost::{Binding, Change, ExchangeRecord, QueueRecord};
@@ -112,6 +113,8 @@ pub enum Op {
         /// What happened.
         change: Change,
     },
+    /// A record of the directory came, changed or went.
+    Directory(DirectoryChange),
     /// Messages below this number were delivered at least once; told at a clean stop.
     Delivered {
         /// Which lane.
@@ -169,6 +172,8 @@ pub struct LoadReply {
 /// Everything that the store found at start but the messages.
 #[derive(Debug, Default)]
 pub struct Recovered {
+    /// Vhosts, users, rights, policies and parameters.
+    pub directory: Vec<Record>,
     /// Exchanges by vhost.
     pub exchanges: Vec<(ShortString, ExchangeRecord)>,
     /// Queues by vhost, each with its lanes.

@@ -15,12 +15,14 @@ use super::disk::Shared;
 use super::ledger::{Batch, Ledger};
 use super::schema::batches::{BATCHES, SETTLED, encode_batch, read_shape};
 use super::schema::bindings::{self, BINDINGS};
+use super::schema::directory;
 use super::schema::exchanges::{self, EXCHANGES};
 use super::schema::lanes::{LANES, LaneState};
 use super::schema::meta::{KEY_CLEAN, KEY_NEXT_QUEUE_ID, META};
 use super::schema::queues::{self, QUEUES};
 use super::schema::returns::{self, RETURNS};
 use super::{LaneKey, Op, Ticket, Transaction, Waiter};
+use crate::engine::directory::DirectoryChange;
 use crate::engine::queue::QueueId;
 use crate::engine::vhost::Change;
 use crate::panics::StopOnPanic;
@@ -40,7 +42,12 @@ pub(super) struct Writer {
 pub(super) type Returns = BTreeMap<u64, BTreeMap<u64, u32>>;
 
 /// A definition to be written.
-type Definition = (ShortString, Change);
+enum Definition {
+    /// Of what is in a vhost.
+    Vhost(ShortString, Change),
+    /// Of the directory.
+    Directory(DirectoryChange),
+}
 
 struct Tables<'txn> {
     batches: Table<'txn, (u64, u64), &'static [u8]>,
@@ -181,6 +188,7 @@ impl Writer {
                 }
                 Some(_) | None => return,
             },
+            Op::Directory(change) => return definitions.push(Definition::Directory(change)),
             Op::Define { vhost, change } => {
                 match &change {
                     Change::QueueAdded(record) => {
@@ -195,7 +203,7 @@ impl Writer {
                     | Change::BindingAdded(_)
                     | Change::BindingRemoved(_) => {}
                 }
-                definitions.push((vhost, change));
+                definitions.push(Definition::Vhost(vhost, change));
                 return;
             }
         };
@@ -241,7 +249,14 @@ impl Writer {
         let mut queue_table = txn.open_table(QUEUES)?;
         let mut binding_table = txn.open_table(BINDINGS)?;
         let mut last_id = None;
-        for (vhost, change) in definitions {
+        for definition in definitions {
+            let (vhost, change) = match definition {
+                Definition::Vhost(vhost, change) => (vhost, change),
+                Definition::Directory(change) => {
+                    write_directory(txn, change)?;
+                    continue;
+                }
+            };
             match change {
                 Change::ExchangeAdded(record) => {
                     let key = exchanges::key(vhost, &record.name);
@@ -281,6 +296,20 @@ impl Writer {
         txn.commit()?;
         Ok(())
     }
+}
+
+fn write_directory(txn: &WriteTransaction, change: &DirectoryChange) -> Result<(), redb::Error> {
+    match change {
+        DirectoryChange::Put(record) => {
+            let key = record.key();
+            let mut table = txn.open_table(directory::table(key.kind))?;
+            table.insert(directory::key(&key).as_slice(), directory::encode_value(record).as_slice())?;
+        }
+        DirectoryChange::Removed(key) => {
+            txn.open_table(directory::table(key.kind))?.remove(directory::key(key).as_slice())?;
+        }
+    }
+    Ok(())
 }
 
 /// Removes everything that the store has of a queue's messages.

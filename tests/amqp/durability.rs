@@ -8,32 +8,9 @@ use std::time::Instant;
 use leveret_protocol::{FieldTable, FieldValue, exchange, queue};
 
 use crate::support::{
-    Client, OwnBroker, TestBroker, exclusive, int, is_oracle, long, millis, no_properties, passive, passive_exchange,
-    persistent, s, table, unique,
+    Client, Fixture, exclusive, int, is_oracle, long, millis, no_properties, passive, passive_exchange, persistent, s,
+    table, unique,
 };
-
-/// A broker with an empty data directory, which goes with the test.
-struct Fixture {
-    broker: OwnBroker,
-    _data_dir: tempfile::TempDir,
-}
-
-impl Fixture {
-    fn new() -> Option<Self> {
-        let data_dir = tempfile::tempdir().expect("a temporary directory");
-        let broker = TestBroker::start_own(data_dir.path())?;
-        Some(Self { broker, _data_dir: data_dir })
-    }
-
-    fn restart(self) -> Self {
-        Self { broker: self.broker.restart(), ..self }
-    }
-
-    #[track_caller]
-    fn open(&self) -> Client {
-        self.broker.open()
-    }
-}
 
 fn durable(name: &str) -> queue::Declare {
     queue::Declare { queue: s(name), durable: true, ..queue::Declare::default() }
@@ -237,7 +214,7 @@ fn a_message_that_expires_while_the_broker_is_down_is_dead_lettered() {
     client.publish_with(1, "", &name, &persistent(), "stays");
     client.expect_confirms(1, 1..=2);
     client.close();
-    let fixture = Fixture { broker: fixture.broker.restart_after(millis(700)), ..fixture };
+    let fixture = fixture.restart_after(millis(700));
     let mut client = fixture.open();
     let got = client.wait_get(1, &dead);
     let deaths =
@@ -287,7 +264,7 @@ fn a_message_that_expired_while_the_broker_was_down_is_not_delivered() {
     }
     client.expect_confirms(1, 1..=3);
     client.close();
-    let fixture = Fixture { broker: fixture.broker.restart_after(millis(700)), ..fixture };
+    let fixture = fixture.restart_after(millis(700));
     let mut client = fixture.open();
     client.consume_no_ack(1, &name);
     client.expect_deliveries(1, &["2"]);

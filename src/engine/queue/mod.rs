@@ -7,6 +7,7 @@
 //! Not here: exchanges, the store, sockets, locks.
 
 mod dispatch;
+mod effective;
 mod expiry;
 mod lane;
 mod levels;
@@ -22,10 +23,10 @@ use crate::engine::message::{Arena, Timestamp};
 pub use dispatch::{ChannelLimit, ConsumerId, ConsumerSpec, Window};
 pub use lane::{Loaded, Run, Settled};
 pub use marks::Marks;
-pub(crate) use settings::compare_argument;
 pub use settings::{
     DeadLetterStrategy, ExpiryMode, Overflow, QueueSettings, QueueType, StreamSettings, TTL_MAX_MS, check_equivalent,
 };
+pub(crate) use settings::{age_in_seconds, compare_argument};
 
 use dispatch::Consumers;
 use expiry::Deadlines;
@@ -656,6 +657,17 @@ impl Queue {
     /// The queue was declared again or looked at.
     pub fn touch(&mut self, now: Timestamp) {
         self.last_used = now;
+    }
+
+    /// New policies: limits count at once, the time to live of what is in the queue is looked at again, and a queue that
+    /// expires when unused gets its whole time.
+    pub fn apply_settings(&mut self, now: Timestamp, settings: QueueSettings, fx: &mut Vec<QueueEffect>) {
+        if settings.expires_ms != self.settings.expires_ms {
+            self.last_used = now;
+        }
+        self.settings = settings;
+        self.expire(now, fx);
+        self.trim(fx);
     }
 
     /// Drops from the head what is over the length limits.

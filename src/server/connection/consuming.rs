@@ -7,6 +7,7 @@ use super::late_acks::asked_timeout_ms;
 use super::session::{Progress, Session};
 use crate::engine::channel::unacked::{Entry, Outcome};
 use crate::engine::channel::{ChannelConsumer, Lifecycle};
+use crate::engine::directory::Right;
 use crate::engine::names::REPLY_QUEUE;
 use crate::engine::queue::{ConsumerSpec, Get, QueueId, QueueType};
 use crate::error::AmqpError;
@@ -47,9 +48,9 @@ impl Session {
         if self.channels[index].has_consumer(&tag) {
             return Err(AmqpError::ConsumerTagInUse(tag));
         }
-        let cell = self.find_queue(index, &consume.queue)?;
+        let cell = self.find_queue(index, &consume.queue, Right::Read)?;
         let (queue, vhost) = (cell.name.clone(), cell.vhost.name.clone());
-        let is_quorum = cell.settings.queue_type == QueueType::Quorum;
+        let is_quorum = cell.settings().queue_type == QueueType::Quorum;
         let priority = match consume.arguments.get("x-priority") {
             None => 0,
             Some(value) => value.as_integer().ok_or_else(|| {
@@ -110,8 +111,9 @@ impl Session {
     }
 
     pub(super) fn basic_get(&mut self, id: ChannelId, index: usize, get: basic::Get) -> Result<Progress, AmqpError> {
-        let cell = self.find_queue(index, &get.queue)?;
-        if cell.settings.queue_type == QueueType::Quorum && cell.settings.single_active_consumer {
+        let cell = self.find_queue(index, &get.queue, Right::Read)?;
+        let settings = cell.settings();
+        if settings.queue_type == QueueType::Quorum && settings.single_active_consumer {
             let (queue, vhost) = (cell.name.clone(), cell.vhost.name.clone());
             return Err(AmqpError::GetFromSingleActive { queue, vhost });
         }

@@ -18,9 +18,12 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tracing::info;
 
 use super::session::{Failure, NO_IDS, decode_failure};
-use crate::engine::handshake::{ClientCapabilities, Credentials, Limits, MECHANISMS, credentials};
+use crate::engine::handshake::{
+    ClientCapabilities, Credentials, Limits, MECHANISMS, MECHANISMS_WITHOUT_ANONYMOUS, credentials,
+};
 use crate::engine::vhost::long_string;
 use crate::error::AmqpError;
+use crate::server::directory::Admission;
 use crate::server::registry::{Registry, VhostCell};
 
 /// Octets of a frame's payload before the limits are negotiated.
@@ -36,6 +39,7 @@ pub(super) struct Opened {
     pub(super) capabilities: ClientCapabilities,
     pub(super) limits: Limits,
     pub(super) vhost: Arc<VhostCell>,
+    pub(super) admission: Admission,
     pub(super) name: String,
 }
 
@@ -93,11 +97,13 @@ pub(super) async fn open<S: AsyncRead + AsyncWrite + Unpin>(
 impl<S: AsyncRead + AsyncWrite + Unpin> Handshake<'_, S> {
     async fn run(&mut self) -> Result<Opened, Refusal> {
         self.protocol_header().await?;
+        let anonymous = self.registry.config.anonymous_login.is_some();
+        let mechanisms = if anonymous { MECHANISMS } else { MECHANISMS_WITHOUT_ANONYMOUS };
         self.send(connection::Start {
             version_major: 0,
             version_minor: 9,
             server_properties: server_properties(self.registry),
-            mechanisms: LongString::from_static(MECHANISMS),
+            mechanisms: LongString::from_static(mechanisms),
             locales: LongString::from_static("en_US"),
         })
         .await?;
@@ -129,14 +135,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Handshake<'_, S> {
             Method::ConnectionOpen(open) => open,
             other => return Err(unexpected(&other, "opening")),
         };
-        let vhost = self.registry.vhost(&open.virtual_host).ok_or_else(|| {
-            let ids = (connection::Open::CLASS, connection::Open::METHOD);
-            Failure::new(AmqpError::VhostNotFound(open.virtual_host.clone()), ids)
-        })?;
+        let refused = |error| Failure::new(error, (connection::Open::CLASS, connection::Open::METHOD));
+        let admission = self.registry.admit(&user, &open.virtual_host).map_err(refused)?;
+        let vhost = admission.vhost().clone();
         self.send(connection::OpenOk::default()).await?;
         let name = start_ok.client_properties.get("connection_name").and_then(FieldValue::as_long_str);
         let name = name.map(|name| String::from_utf8_lossy(name).into_owned()).unwrap_or_default();
-        Ok(Opened { user, capabilities, limits, vhost, name })
+        Ok(Opened { user, capabilities, limits, vhost, admission, name })
     }
 
     async fn protocol_header(&mut self) -> Result<(), Refusal> {
@@ -215,13 +220,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Handshake<'_, S> {
 
     fn log_in(&self, start_ok: &connection::StartOk, capabilities: ClientCapabilities) -> Result<ShortString, Refusal> {
         let mechanism = &start_ok.mechanism;
-        let Credentials { user, password } =
-            credentials(mechanism.as_bytes(), start_ok.response.as_bytes()).map_err(|cause| {
-                info!(peer = %self.peer, %mechanism, ?cause, "login refused: no credentials");
-                Refusal::Brake
-            })?;
+        let anonymous = self.registry.config.anonymous_login.as_ref().map(|(user, password)| Credentials {
+            user: user.as_bytes().to_vec(),
+            password: password.as_bytes().to_vec(),
+        });
+        let found = credentials(mechanism.as_bytes(), start_ok.response.as_bytes(), anonymous);
+        let Credentials { user, password } = found.map_err(|cause| {
+            info!(peer = %self.peer, %mechanism, ?cause, "login refused: no credentials");
+            Refusal::Brake
+        })?;
         let name = ShortString::try_from(user).unwrap_or_default();
-        match self.registry.config.check_login(&name, &password, self.peer.ip()) {
+        match self.registry.check_login(&name, &password, self.peer.ip()) {
             Ok(()) => Ok(name),
             Err(cause) => {
                 info!(peer = %self.peer, user = %name, cause, "login refused");

@@ -20,7 +20,7 @@ impl Session {
     /// Within which time deliveries of a queue have to be acked: what the consumer asked for counts, else what the queue
     /// says, else the configuration. 0 stands for no limit.
     pub(super) fn ack_timeout(&self, cell: &Arc<QueueCell>, asked_ms: Option<u64>) -> Option<Duration> {
-        match asked_ms.or(cell.settings.consumer_timeout_ms) {
+        match asked_ms.or(cell.settings().consumer_timeout_ms) {
             Some(0) => None,
             Some(timeout_ms) => Some(Duration::from_millis(timeout_ms)),
             None => self.registry.config.consumer_timeout,
@@ -69,7 +69,7 @@ impl Session {
     fn cancels_late_consumers(&mut self, queue: QueueId) -> bool {
         self.registry.config.compat == Compat::V4
             && self.capabilities.consumer_cancel_notify
-            && self.cell(queue).is_some_and(|cell| cell.settings.queue_type == QueueType::Quorum)
+            && self.cell(queue).is_some_and(|cell| cell.settings().queue_type == QueueType::Quorum)
     }
 
     fn cancel_late_consumer(&mut self, id: ChannelId, queue: QueueId, consumer: ConsumerId) {

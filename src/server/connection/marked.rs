@@ -7,9 +7,10 @@ use std::borrow::Cow;
 
 use leveret_protocol::{PropertiesRef, ShortString, with_reply_to, without_header};
 
-use super::publishing::{ContentRef, expiration_of};
+use super::publishing::{Asker, ContentRef, expiration_of};
 use super::session::Session;
 use crate::engine::channel::copies::{BCC, copies};
+use crate::engine::directory::{Resource, Right};
 use crate::engine::exchange::Routing;
 use crate::engine::names::REPLY_QUEUE;
 use crate::error::AmqpError;
@@ -57,11 +58,13 @@ impl Session {
         let keys: Vec<&[u8]> = std::iter::once(content.routing_key).chain(copies.keys).collect();
         let routing = Routing::new(&keys, &whole, self.registry.random());
         let message = || Some(content.to_arena(traits, self.now));
-        let (targets, _) = self.routes.ask(&self.registry, &self.vhost, content.exchange, &routing, &message)?;
+        let asker = Asker { registry: &self.registry, vhost: &self.vhost, user: &self.user, rights: &mut self.rights };
+        let (targets, _) = self.routes.ask(asker, content.exchange, &routing, &message)?;
         self.accept(at, &content, targets, traits)
     }
 
-    fn check_exchange(&self, content: &ContentRef<'_>) -> Result<(), AmqpError> {
+    fn check_exchange(&mut self, content: &ContentRef<'_>) -> Result<(), AmqpError> {
+        self.access().check(Right::Write, Resource::Exchange(content.exchange))?;
         let exchange = ShortString::try_from(content.exchange).map_err(|_| AmqpError::Internal)?;
         self.vhost.state.read().check_publish(&exchange)
     }

@@ -18,6 +18,7 @@ mod marked;
 mod output;
 mod publishing;
 mod reply_to;
+mod rights;
 mod session;
 mod topology;
 
@@ -36,7 +37,7 @@ use tokio_util::io::poll_read_buf;
 use tracing::info;
 
 use super::outbox::Outbox;
-use super::registry::Registry;
+use super::registry::{ConnectionEntry, Registry};
 use super::work::Work;
 use crate::engine::channel::unacked::Settlements;
 use crate::error::AmqpError;
@@ -45,6 +46,7 @@ use crate::store::Ticket;
 use handshake::Opened;
 use output::Output;
 use publishing::{Batch, RouteCache};
+use rights::Rights;
 use session::{Failure, Progress, Session};
 
 /// Octets of output at which a connection stops to produce more: reading commands and taking deliveries wait.
@@ -61,12 +63,15 @@ const OUT_OF_SYNC_TIMEOUT: Duration = Duration::from_secs(3);
 pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut socket: S, peer: SocketAddr, registry: Arc<Registry>) {
     let mut input = BytesMut::with_capacity(READ_MIN_BYTES);
     let Some(opened) = handshake::open(&mut socket, &mut input, &registry, peer).await else { return };
-    let Opened { user, capabilities, limits, vhost, name } = opened;
+    let Opened { user, capabilities, limits, vhost, admission, name } = opened;
     let outbox = Arc::new(Outbox::new());
-    let id = registry.add_connection(&outbox);
+    let entry = ConnectionEntry { outbox: outbox.clone(), user: user.clone(), vhost: vhost.clone() };
+    let id = registry.add_connection(entry);
     info!(connection = id.get(), %peer, %user, vhost = %vhost.name, name, "connection open");
     let session = Session {
         registry: registry.clone(),
+        rights: Rights::new(&registry, &user, &vhost),
+        admission,
         vhost,
         id,
         user,

@@ -12,10 +12,12 @@ use leveret_protocol::{ChannelId, DeliveryTag, Method, PropertiesRef, ShortStrin
 
 use super::delivery::encode_return;
 use super::marked::is_marked;
+use super::rights::Rights;
 use super::session::Session;
 use crate::engine::channel::Mode;
 use crate::engine::channel::content::{Content, Publish};
 use crate::engine::channel::expiration::parse_expiration;
+use crate::engine::directory::{Resource, Right};
 use crate::engine::exchange::Routing;
 use crate::engine::exchange::delayed::with_negated_delay;
 use crate::engine::message::{Arena, ArenaBuilder, Body, MessageParts, Timestamp};
@@ -64,18 +66,25 @@ pub(super) struct RouteCache {
     by_queues: HashMap<Vec<QueueId>, Arc<Targets>>,
 }
 
+/// On whose behalf a route is looked up.
+pub(super) struct Asker<'a> {
+    pub(super) registry: &'a Registry,
+    pub(super) vhost: &'a VhostCell,
+    pub(super) user: &'a ShortString,
+    pub(super) rights: &'a mut Rights,
+}
+
 impl RouteCache {
     /// Where a message goes; asks the vhost if that is not remembered. `message` is for exchanges that remember it.
     fn find(
         &mut self,
-        registry: &Registry,
-        vhost: &VhostCell,
+        asker: Asker<'_>,
         exchange: &[u8],
         key: &[u8],
         properties: &[u8],
         message: &dyn Fn() -> Option<Arc<Arena>>,
     ) -> Result<Arc<Targets>, AmqpError> {
-        let version = vhost.version();
+        let version = asker.vhost.version();
         if version != self.version {
             *self = Self { version, ..Self::default() };
         }
@@ -94,8 +103,8 @@ impl RouteCache {
             targets.clone()
         } else {
             let keys = [key];
-            let routing = Routing::new(&keys, properties, registry.random());
-            let (targets, by_key) = self.ask(registry, vhost, exchange, &routing, message)?;
+            let routing = Routing::new(&keys, properties, asker.registry.random());
+            let (targets, by_key) = self.ask(asker, exchange, &routing, message)?;
             if !by_key {
                 // Not to be remembered: the next message with this key may go elsewhere.
                 return Ok(targets);
@@ -113,14 +122,20 @@ impl RouteCache {
     /// Asks the vhost where a message goes, and whether all with its exchange and first key go there.
     pub(super) fn ask(
         &mut self,
-        registry: &Registry,
-        vhost: &VhostCell,
+        Asker { registry, vhost, user, rights }: Asker<'_>,
         exchange: &[u8],
         routing: &Routing<'_>,
         message: &dyn Fn() -> Option<Arc<Arena>>,
     ) -> Result<(Arc<Targets>, bool), AmqpError> {
         let name = ShortString::try_from(exchange).map_err(|_| AmqpError::Internal)?;
-        let mut route = vhost.state.read().route_publish(&name, routing)?;
+        let access = rights.current(registry, user, vhost);
+        access.check(Right::Write, Resource::Exchange(exchange))?;
+        let state = vhost.state.read();
+        let mut route = state.route_publish(&name, routing)?;
+        if access.restricts_topic(exchange) && state.is_topic(&name) {
+            routing.keys.iter().try_for_each(|key| access.check_topic(Right::Write, exchange, key))?;
+        }
+        drop(state);
         if !route.histories.is_empty() {
             route = Registry::route(vhost, exchange, routing, message).unwrap_or_default();
         }
@@ -273,7 +288,7 @@ pub(super) fn expiration_of(properties: &PropertiesRef<'_>) -> Result<Option<u64
 impl Session {
     /// Reads what the broker acts on from the properties.
     #[inline]
-    fn traits(&self, properties: &[u8]) -> Result<Traits, AmqpError> {
+    fn traits(&mut self, properties: &[u8]) -> Result<Traits, AmqpError> {
         // Nothing but a delivery mode: what most messages have.
         if let [0x10, 0, mode] = properties {
             return Ok(Traits { persistent: *mode == 2, ..Traits::default() });
@@ -283,10 +298,11 @@ impl Session {
     }
 
     /// The same of decoded properties.
-    pub(super) fn traits_of(&self, properties: &PropertiesRef<'_>) -> Result<Traits, AmqpError> {
+    pub(super) fn traits_of(&mut self, properties: &PropertiesRef<'_>) -> Result<Traits, AmqpError> {
         let expiration_ms = expiration_of(properties)?;
         if let Some(claimed) = properties.user_id
             && claimed != self.user.as_bytes()
+            && !self.access().is_impersonator()
         {
             let claimed = ShortString::try_from(claimed).unwrap_or_default();
             return Err(AmqpError::UserIdMismatch { claimed, user: self.user.clone() });
@@ -326,7 +342,8 @@ impl Session {
         let now = self.now;
         let message = || traits.as_ref().ok().map(|traits| content.to_arena(*traits, now));
         let ContentRef { exchange, routing_key, properties, .. } = *content;
-        let targets = self.routes.find(&self.registry, &self.vhost, exchange, routing_key, properties, &message)?;
+        let asker = Asker { registry: &self.registry, vhost: &self.vhost, user: &self.user, rights: &mut self.rights };
+        let targets = self.routes.find(asker, exchange, routing_key, properties, &message)?;
         self.accept(at, content, targets, traits?)
     }
 

@@ -20,15 +20,18 @@ use leveret_protocol::{
 
 use super::output::Output;
 use super::publishing::{Batch, ContentRef, Held, RouteCache};
+use super::rights::Rights;
 use crate::engine::channel::content::{BASIC_CLASS, Content, check_header};
 use crate::engine::channel::unacked::{Outcome, Settlements};
 use crate::engine::channel::{Channel, Lifecycle, Mode};
+use crate::engine::directory::Access;
 use crate::engine::handshake::{ClientCapabilities, Limits};
 use crate::engine::message::{Body, OUTSIDE_BODY_MIN_BYTES, Timestamp};
 use crate::engine::queue::{Queue, QueueId};
 use crate::engine::vhost::ConnectionId;
 use crate::error::{AmqpError, Severity};
 use crate::server::clock;
+use crate::server::directory::Admission;
 use crate::server::outbox::{Event, Outbox};
 use crate::server::queue_cell::QueueCell;
 use crate::server::registry::{Registry, VhostCell};
@@ -80,6 +83,8 @@ pub(super) struct Session {
     pub(super) vhost: Arc<VhostCell>,
     pub(super) id: ConnectionId,
     pub(super) user: ShortString,
+    pub(super) rights: Rights,
+    pub(super) admission: Admission,
     pub(super) capabilities: ClientCapabilities,
     pub(super) limits: Limits,
     /// Open and closing channels, ascending.
@@ -122,6 +127,11 @@ impl Session {
             return (only.id == id).then_some(0);
         }
         self.channels.binary_search_by_key(&id, |channel| channel.id).ok()
+    }
+
+    /// What the user may do now.
+    pub(super) fn access(&mut self) -> Arc<Access> {
+        self.rights.current(&self.registry, &self.user, &self.vhost)
     }
 
     /// A queue by number, remembered for the next time.
@@ -343,6 +353,9 @@ impl Session {
         if open >= usize::from(channel_max) {
             return Err(Failure::new(AmqpError::TooManyChannels { open, channel_max }, NO_IDS));
         }
+        if let Err(max) = self.admission.take_channel() {
+            return Err(Failure::new(AmqpError::UserChannelLimit { user: self.user.clone(), max }, NO_IDS));
+        }
         let at = self.channels.partition_point(|channel| channel.id < id);
         self.channels.insert(at, Channel::new(id));
         self.send(id, channel::OpenOk::default());
@@ -359,8 +372,13 @@ impl Session {
             // Its content still has to follow in good order.
             channel.assembly.on_publish(publish.into());
         } else if matches!(method, Method::ChannelCloseOk(_)) {
-            self.channels.remove(index);
+            self.remove_channel(index);
         }
+    }
+
+    fn remove_channel(&mut self, index: usize) {
+        self.channels.remove(index);
+        self.admission.give_channel_back();
     }
 
     fn on_channel_method(&mut self, id: ChannelId, index: usize, method: Method) -> Result<Progress, AmqpError> {
@@ -400,7 +418,7 @@ impl Session {
             Method::ChannelFlow(_) => Err(AmqpError::NotImplemented("active=false".to_owned())),
             Method::ChannelClose(_) => {
                 self.end_channel(index);
-                self.channels.remove(index);
+                self.remove_channel(index);
                 self.send(id, channel::CloseOk {});
                 Ok(Progress::Open)
             }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use leveret_protocol::{ChannelId, FieldTable, ShortString, exchange, queue};
 
 use super::session::{Progress, Session};
+use crate::engine::directory::{Access, Resource, Right};
 use crate::engine::exchange::Destination;
 use crate::engine::queue::QueueType;
 use crate::engine::vhost::{Binding, ExchangeRecord, QueueDeclaration};
@@ -44,7 +45,8 @@ impl Session {
                 internal: declare.internal,
                 arguments: declare.arguments,
             };
-            self.registry.declare_exchange(&self.vhost, record, self.now, &self.waiter)?
+            let access = self.access();
+            self.registry.declare_exchange(&self.vhost, record, &access, self.now, &self.waiter)?
         };
         if !no_wait {
             self.send_durable(id, exchange::DeclareOk {}, ticket);
@@ -54,9 +56,10 @@ impl Session {
 
     pub(super) fn exchange_delete(&mut self, id: ChannelId, delete: &exchange::Delete) -> Result<Progress, AmqpError> {
         let name = strip_line_breaks(delete.exchange.clone());
-        let ((), ticket) = self
-            .registry
-            .define(&self.vhost, &self.waiter, |state| Ok(((), state.delete_exchange(&name, delete.if_unused)?)))?;
+        let access = self.access();
+        let ((), ticket) = self.registry.define(&self.vhost, &self.waiter, |state| {
+            Ok(((), state.delete_exchange(&name, delete.if_unused, &access)?))
+        })?;
         if !delete.no_wait {
             self.send_durable(id, exchange::DeleteOk {}, ticket);
         }
@@ -65,7 +68,10 @@ impl Session {
 
     pub(super) fn exchange_bind(&mut self, id: ChannelId, bind: exchange::Bind) -> Result<Progress, AmqpError> {
         let no_wait = bind.no_wait;
+        let access = self.access();
+        check_exchange_binding(&access, &bind.source, &bind.destination)?;
         let ((), ticket) = self.registry.define(&self.vhost, &self.waiter, |state| {
+            state.check_binding_key(&access, &bind.source, &bind.routing_key)?;
             state.resolve_exchange_binding(&bind.destination, &bind.source)?;
             let binding = exchange_binding(bind.source, bind.destination, bind.routing_key, bind.arguments);
             Ok(((), self.registry.bind(state, binding, self.now, &mut self.work)?))
@@ -78,12 +84,14 @@ impl Session {
     }
 
     pub(super) fn exchange_unbind(&mut self, id: ChannelId, unbind: exchange::Unbind) -> Result<Progress, AmqpError> {
-        if unbind.source.is_empty() || unbind.destination.is_empty() {
-            return Err(AmqpError::DefaultExchange);
-        }
+        let access = self.access();
+        check_exchange_binding(&access, &unbind.source, &unbind.destination)?;
         let no_wait = unbind.no_wait;
         let binding = exchange_binding(unbind.source, unbind.destination, unbind.routing_key, unbind.arguments);
-        let ((), ticket) = self.registry.define(&self.vhost, &self.waiter, |state| Ok(((), state.unbind(&binding))))?;
+        let ((), ticket) = self.registry.define(&self.vhost, &self.waiter, |state| {
+            state.check_binding_key(&access, &binding.source, &binding.routing_key)?;
+            Ok(((), state.unbind(&binding)))
+        })?;
         if !no_wait {
             self.send_durable(id, exchange::UnbindOk {}, ticket);
         }
@@ -117,7 +125,9 @@ impl Session {
                 self.name_queue(&mut declaration)?;
             }
             let exclusive = declaration.exclusive;
-            let declared = self.registry.declare_queue(&self.vhost, declaration, self.id, self.now, &self.waiter)?;
+            let access = self.access();
+            let declared =
+                self.registry.declare_queue(&self.vhost, declaration, self.id, &access, self.now, &self.waiter)?;
             if exclusive && !self.exclusive.contains(&declared.0.id) {
                 self.exclusive.push(declared.0.id);
             }
@@ -169,7 +179,10 @@ impl Session {
         let (queue, key) = self.binding_names(index, &bind.queue, bind.routing_key)?;
         let source = strip_line_breaks(bind.exchange);
         let connection = self.id;
+        let access = self.access();
+        check_queue_binding(&access, &source, &queue)?;
         let ((), ticket) = self.registry.define(&self.vhost, &self.waiter, |state| {
+            state.check_binding_key(&access, &source, &key)?;
             let destination = Destination::Queue(state.resolve_queue_binding(&queue, &source, connection)?);
             let binding = Binding { source, destination, routing_key: key, arguments: bind.arguments };
             Ok(((), self.registry.bind(state, binding, self.now, &mut self.work)?))
@@ -189,11 +202,11 @@ impl Session {
     ) -> Result<Progress, AmqpError> {
         let (queue, key) = self.binding_names(index, &unbind.queue, unbind.routing_key)?;
         let source = strip_line_breaks(unbind.exchange);
-        if source.is_empty() {
-            return Err(AmqpError::DefaultExchange);
-        }
         let connection = self.id;
+        let access = self.access();
+        check_queue_binding(&access, &source, &queue)?;
         let ((), ticket) = self.registry.define(&self.vhost, &self.waiter, |state| {
+            state.check_binding_key(&access, &source, &key)?;
             // What is not there needs no unbinding.
             let Ok(queue) = state.resolve_queue_binding(&queue, &source, connection) else {
                 return Ok(((), Vec::new()));
@@ -224,7 +237,7 @@ impl Session {
         index: usize,
         purge: &queue::Purge,
     ) -> Result<Progress, AmqpError> {
-        let cell = self.find_queue(index, &purge.queue)?;
+        let cell = self.find_queue(index, &purge.queue, Right::Read)?;
         let purged = cell.turn(&self.registry, &mut self.work, crate::engine::queue::Queue::purge);
         let ticket = self.submit();
         if !purge.no_wait {
@@ -240,12 +253,12 @@ impl Session {
         index: usize,
         delete: &queue::Delete,
     ) -> Result<Progress, AmqpError> {
-        let (deleted, ticket) = match self.find_queue(index, &delete.queue) {
+        let (deleted, ticket) = match self.find_queue(index, &delete.queue, Right::Configure) {
             Err(AmqpError::QueueNotFound { .. }) => (0, Ticket::NONE),
             Err(error) => return Err(error),
             Ok(cell) => {
                 let (queue, vhost) = (cell.name.clone(), cell.vhost.name.clone());
-                if cell.settings.queue_type == QueueType::Quorum && (delete.if_unused || delete.if_empty) {
+                if cell.settings().queue_type == QueueType::Quorum && (delete.if_unused || delete.if_empty) {
                     let flag = if delete.if_unused { "if-unused" } else { "if-empty" };
                     return Err(AmqpError::NotImplemented(format!(
                         "cannot delete queue '{queue}' in vhost '{vhost}'. queue.delete operations with {flag} flag set \
@@ -270,12 +283,36 @@ impl Session {
         Ok(Progress::Open)
     }
 
-    /// The queue that a method names, or the last declared one.
-    pub(super) fn find_queue(&mut self, index: usize, name: &ShortString) -> Result<Arc<QueueCell>, AmqpError> {
+    /// The queue that a method names, or the last declared one; the user needs this right to it.
+    pub(super) fn find_queue(
+        &mut self,
+        index: usize,
+        name: &ShortString,
+        right: Right,
+    ) -> Result<Arc<QueueCell>, AmqpError> {
         let name = self.channels[index].queue_name(name)?;
+        self.access().check(right, Resource::Queue(name.as_bytes()))?;
         let id = self.vhost.state.read().queue(&name, self.id)?.id;
         self.cell(id).ok_or_else(|| AmqpError::QueueNotFound { queue: name, vhost: self.vhost.name.clone() })
     }
+}
+
+/// queue.bind and queue.unbind: write on the queue, read on the exchange, which is not the default one.
+fn check_queue_binding(access: &Access, source: &ShortString, queue: &ShortString) -> Result<(), AmqpError> {
+    access.check(Right::Write, Resource::Queue(queue.as_bytes()))?;
+    if source.is_empty() {
+        return Err(AmqpError::DefaultExchange);
+    }
+    access.check(Right::Read, Resource::Exchange(source.as_bytes()))
+}
+
+/// The same between exchanges.
+fn check_exchange_binding(access: &Access, source: &ShortString, destination: &ShortString) -> Result<(), AmqpError> {
+    if source.is_empty() || destination.is_empty() {
+        return Err(AmqpError::DefaultExchange);
+    }
+    access.check(Right::Write, Resource::Exchange(destination.as_bytes()))?;
+    access.check(Right::Read, Resource::Exchange(source.as_bytes()))
 }
 
 fn exchange_binding(

@@ -4,6 +4,7 @@
 
 pub(super) mod batches;
 pub(super) mod bindings;
+pub(super) mod directory;
 pub(super) mod exchanges;
 pub(super) mod lanes;
 pub(super) mod meta;
@@ -41,6 +42,10 @@ impl<'a> Reader<'a> {
     pub(super) fn short_string(&mut self) -> Option<ShortString> {
         let len = self.u8()?;
         ShortString::try_from(self.take(usize::from(len))?).ok()
+    }
+
+    pub(super) fn rest(&self) -> &'a [u8] {
+        self.0
     }
 
     pub(super) fn table(&mut self) -> Option<FieldTable> {

@@ -6,6 +6,9 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use leveret::engine::directory::{
+    HashingAlgorithm, PermissionRecord, PolicyRecord, Record, TopicPermissionRecord, User, VhostRecord,
+};
 use tokio::runtime::Runtime;
 
 use super::{Client, Options, wait_until};
@@ -103,10 +106,112 @@ impl OwnBroker {
         }
     }
 
+    /// Takes records of the directory; `None` for the oracle, whose directory the tests leave alone.
+    pub fn directory(&self) -> Option<DirectoryOf<'_>> {
+        match self {
+            Self::Embedded { broker, .. } => Some(DirectoryOf { broker }),
+            Self::Oracle { .. } => None,
+        }
+    }
+
     pub fn stop(self) {
         if let Self::Embedded { broker, .. } = self {
             shut_down(broker);
         }
+    }
+}
+
+/// A broker with an empty data directory, which goes with the test.
+pub struct Fixture {
+    pub broker: OwnBroker,
+    _data_dir: tempfile::TempDir,
+}
+
+impl Fixture {
+    pub fn new() -> Option<Self> {
+        let data_dir = tempfile::tempdir().expect("a temporary directory");
+        let broker = TestBroker::start_own(data_dir.path())?;
+        Some(Self { broker, _data_dir: data_dir })
+    }
+
+    pub fn restart(self) -> Self {
+        Self { broker: self.broker.restart(), ..self }
+    }
+
+    pub fn restart_after(self, pause: Duration) -> Self {
+        Self { broker: self.broker.restart_after(pause), ..self }
+    }
+
+    #[track_caller]
+    pub fn open(&self) -> Client {
+        self.broker.open()
+    }
+}
+
+/// Vhosts, users, rights and policies of a broker.
+pub struct DirectoryOf<'a> {
+    broker: &'a leveret::Broker,
+}
+
+impl DirectoryOf<'_> {
+    #[track_caller]
+    pub fn put(&self, record: Record) {
+        runtime().block_on(self.broker.put(record)).expect("the record is taken");
+    }
+
+    #[track_caller]
+    pub fn remove(&self, record: &Record) {
+        runtime().block_on(self.broker.remove(&record.key())).expect("the record is there");
+    }
+
+    pub fn vhost(&self, name: &str, limits: &[(&str, i64)]) {
+        let limits = limits.iter().map(|(name, limit)| ((*name).to_owned(), *limit)).collect();
+        self.put(Record::Vhost(VhostRecord { name: name.to_owned(), limits, ..VhostRecord::default() }));
+    }
+
+    /// A user whose password is its name.
+    pub fn user(&self, name: &str, tags: &[&str], limits: &[(&str, i64)]) {
+        self.put(Record::User(User {
+            name: name.to_owned(),
+            password_hash: leveret::Broker::hash_password(name),
+            hashing_algorithm: HashingAlgorithm::default(),
+            tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
+            limits: limits.iter().map(|(name, limit)| ((*name).to_owned(), *limit)).collect(),
+        }));
+    }
+
+    /// Configure, write, read.
+    pub fn permit(&self, vhost: &str, user: &str, [configure, write, read]: [&str; 3]) {
+        self.put(Record::Permission(PermissionRecord {
+            user: user.to_owned(),
+            vhost: vhost.to_owned(),
+            configure: configure.to_owned(),
+            write: write.to_owned(),
+            read: read.to_owned(),
+        }));
+    }
+
+    pub fn permit_topics(&self, user: &str, exchange: &str, write: &str, read: &str) {
+        self.put(Record::TopicPermission(TopicPermissionRecord {
+            user: user.to_owned(),
+            vhost: "/".to_owned(),
+            exchange: exchange.to_owned(),
+            write: write.to_owned(),
+            read: read.to_owned(),
+        }));
+    }
+}
+
+/// A policy of the default vhost for queues and exchanges alike.
+pub fn policy(name: &str, pattern: &str, priority: i64, definition: serde_json::Value) -> PolicyRecord {
+    let serde_json::Value::Object(definition) = definition else { panic!("a definition is an object") };
+    PolicyRecord {
+        vhost: "/".to_owned(),
+        name: name.to_owned(),
+        pattern: pattern.to_owned(),
+        apply_to: "all".to_owned(),
+        priority,
+        definition,
     }
 }
 

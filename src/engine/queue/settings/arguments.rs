@@ -244,7 +244,7 @@ impl Arguments<'_> {
 }
 
 /// A time such as `12h` in seconds; a month has 30 days, a year 365.
-fn age_in_seconds(text: &[u8]) -> Option<u64> {
+pub(crate) fn age_in_seconds(text: &[u8]) -> Option<u64> {
     let (unit, digits) = text.split_last()?;
     let seconds = match unit {
         b's' => 1,

@@ -10,6 +10,7 @@ use leveret_protocol::{FieldTable, ShortString};
 
 use crate::error::AmqpError;
 
+pub(crate) use arguments::age_in_seconds;
 pub use equivalence::check_equivalent;
 pub(crate) use equivalence::compare_argument;
 

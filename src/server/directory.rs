@@ -1,0 +1,329 @@
+//! The directory of a running broker: changes reach the store, open connections and queues at once.
+//!
+//! Lock order: the directory, then a vhost's state, then a queue cell.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use leveret_protocol::ShortString;
+use tracing::info;
+
+use super::clock;
+use super::outbox::Event;
+use super::registry::{Registry, VhostCell};
+use super::work::Work;
+use crate::config::Config;
+use crate::engine::directory::{
+    Directory, DirectoryChange, DirectoryError, HashingAlgorithm, PermissionRecord, Record, RecordKey, RecordKind,
+    User, VhostRecord,
+};
+use crate::engine::vhost::Vhost;
+use crate::error::AmqpError;
+use crate::store::{Op, Ticket, Transaction};
+
+/// How much of something is used, and the limit; `u64::MAX` for none.
+#[derive(Debug)]
+pub(super) struct Usage {
+    used: AtomicU64,
+    max: AtomicU64,
+}
+
+impl Default for Usage {
+    fn default() -> Self {
+        Self { used: AtomicU64::new(0), max: AtomicU64::new(u64::MAX) }
+    }
+}
+
+impl Usage {
+    /// Takes one; the limit when it is reached.
+    fn take(&self) -> Result<(), u64> {
+        let max = self.max.load(Ordering::Relaxed);
+        let taken =
+            self.used.fetch_update(Ordering::AcqRel, Ordering::Acquire, |used| (used < max).then_some(used + 1));
+        taken.map(|_| ()).map_err(|_| max)
+    }
+
+    fn give_back(&self, count: u64) {
+        self.used.fetch_sub(count, Ordering::AcqRel);
+    }
+
+    fn limit(&self, max: Option<u64>) {
+        self.max.store(max.unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+}
+
+/// What a user's connections use.
+#[derive(Debug, Default)]
+pub(super) struct UserUsage {
+    connections: Usage,
+    channels: Usage,
+}
+
+/// A connection's share of what its vhost and its user may have; given back when it is dropped.
+#[derive(Debug)]
+pub(super) struct Admission {
+    vhost: Arc<VhostCell>,
+    user: Arc<UserUsage>,
+    channels: u64,
+}
+
+impl Admission {
+    /// The vhost entered.
+    pub(super) fn vhost(&self) -> &Arc<VhostCell> {
+        &self.vhost
+    }
+
+    /// Takes a channel; the user's limit when it is reached.
+    pub(super) fn take_channel(&mut self) -> Result<(), u64> {
+        self.user.channels.take()?;
+        self.channels += 1;
+        Ok(())
+    }
+
+    /// A channel is gone.
+    pub(super) fn give_channel_back(&mut self) {
+        if self.channels > 0 {
+            self.channels -= 1;
+            self.user.channels.give_back(1);
+        }
+    }
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        self.vhost.connections.give_back(1);
+        self.user.connections.give_back(1);
+        self.user.channels.give_back(self.channels);
+    }
+}
+
+/// What a broker starts with that finds no user and no vhost.
+pub(super) fn first_records(config: &Config) -> Vec<Record> {
+    let vhost = config.default_vhost.to_string();
+    let [configure, write, read] = config.default_permissions.clone();
+    vec![
+        Record::Vhost(VhostRecord {
+            name: vhost.clone(),
+            description: "Default virtual host".to_owned(),
+            ..VhostRecord::default()
+        }),
+        Record::User(User {
+            name: config.default_user.clone(),
+            password_hash: hash_password(config.default_pass.as_bytes()),
+            hashing_algorithm: HashingAlgorithm::default(),
+            tags: config.default_user_tags.clone(),
+            limits: std::collections::BTreeMap::new(),
+        }),
+        Record::Permission(PermissionRecord { user: config.default_user.clone(), vhost, configure, write, read }),
+    ]
+}
+
+/// The hash of a new password, with a salt of its own. A blank password gives no hash: nobody can log in with it.
+pub(crate) fn hash_password(password: &[u8]) -> String {
+    if password.is_empty() {
+        return String::new();
+    }
+    let mut salt = [0; 4];
+    if getrandom::fill(&mut salt).is_err() {
+        // Without the system's randomness the clock must do: a salt only has to differ.
+        salt.copy_from_slice(&clock::seed().to_be_bytes()[..4]);
+    }
+    HashingAlgorithm::default().hash(salt, password)
+}
+
+impl Registry {
+    /// A look at the directory.
+    pub(crate) fn with_directory<R>(&self, look: impl FnOnce(&Directory) -> R) -> R {
+        look(&self.directory.read())
+    }
+
+    /// Takes a record, new or changed. It counts at once; the ticket says when it is on disk.
+    pub(crate) fn put_record(self: &Arc<Self>, record: Record) -> Result<Ticket, DirectoryError> {
+        self.change_directory(|directory| directory.put(record).map(|change| vec![change]))
+    }
+
+    /// Changes a user in place.
+    pub(crate) fn change_user(
+        self: &Arc<Self>,
+        name: &str,
+        change: impl FnOnce(&mut User),
+    ) -> Result<Ticket, DirectoryError> {
+        self.change_directory(|directory| {
+            let mut user =
+                directory.user(name).cloned().ok_or_else(|| DirectoryError::UserNotFound(name.to_owned()))?;
+            change(&mut user);
+            directory.put(Record::User(user)).map(|change| vec![change])
+        })
+    }
+
+    /// Changes a vhost's own record in place.
+    pub(crate) fn change_vhost(
+        self: &Arc<Self>,
+        name: &str,
+        change: impl FnOnce(&mut VhostRecord),
+    ) -> Result<Ticket, DirectoryError> {
+        self.change_directory(|directory| {
+            let missing = || DirectoryError::VhostNotFound(name.to_owned());
+            let mut vhost = directory.vhost(name).cloned().ok_or_else(missing)?;
+            change(&mut vhost);
+            directory.put(Record::Vhost(vhost)).map(|change| vec![change])
+        })
+    }
+
+    /// Removes a record with what refers to it. Connections of a user or in a vhost that goes are closed; a vhost goes with
+    /// everything in it.
+    pub(crate) fn remove_record(self: &Arc<Self>, key: &RecordKey) -> Result<Ticket, DirectoryError> {
+        self.change_directory(|directory| directory.remove(key))
+    }
+
+    fn change_directory(
+        self: &Arc<Self>,
+        change: impl FnOnce(&mut Directory) -> Result<Vec<DirectoryChange>, DirectoryError>,
+    ) -> Result<Ticket, DirectoryError> {
+        let mut directory = self.directory.write();
+        let changes = change(&mut directory)?;
+        let mut ops: Vec<Op> = Vec::new();
+        for change in &changes {
+            match change {
+                DirectoryChange::Put(record) => self.apply_record(&directory, record),
+                DirectoryChange::Removed(key) => self.unapply_record(&directory, key, &mut ops),
+            }
+        }
+        ops.extend(changes.into_iter().map(Op::Directory));
+        Ok(self.store.submit(Transaction { ops, waiter: None }))
+    }
+
+    /// Lets a record take effect.
+    pub(super) fn apply_record(self: &Arc<Self>, directory: &Directory, record: &Record) {
+        match record {
+            Record::Vhost(record) => {
+                let Ok(name) = ShortString::try_from(record.name.as_str()) else { return };
+                let vhost = self.add_vhost(&name);
+                vhost.connections.limit(record.limit("max-connections"));
+                vhost.state.write().configure(record);
+            }
+            Record::User(user) => {
+                let usage = self.users.entry(user.name.clone()).or_default().clone();
+                usage.connections.limit(user.limit("max-connections"));
+                usage.channels.limit(user.limit("max-channels"));
+                // Its tags may have changed.
+                self.forget_rights(None);
+            }
+            Record::Permission(record) => self.forget_rights(Some(&record.vhost)),
+            Record::TopicPermission(record) => self.forget_rights(Some(&record.vhost)),
+            Record::Policy(policy) | Record::OperatorPolicy(policy) => self.apply_policies(directory, &policy.vhost),
+            Record::Parameter(_) | Record::GlobalParameter(_) => {}
+        }
+    }
+
+    fn unapply_record(self: &Arc<Self>, directory: &Directory, key: &RecordKey, ops: &mut Vec<Op>) {
+        let name = key.names[0].as_str();
+        match key.kind {
+            RecordKind::Vhost => self.end_vhost(name, ops),
+            RecordKind::User => {
+                self.users.remove(name);
+                self.forget_rights(None);
+                self.close_connections_of(&format!("user '{name}' is deleted"), |entry| {
+                    entry.user.as_bytes() == name.as_bytes()
+                });
+            }
+            RecordKind::Permission | RecordKind::TopicPermission => self.forget_rights(Some(name)),
+            RecordKind::Policy | RecordKind::OperatorPolicy => self.apply_policies(directory, name),
+            RecordKind::Parameter | RecordKind::GlobalParameter => {}
+        }
+    }
+
+    /// Has open connections look their rights up anew, in one vhost or all.
+    fn forget_rights(&self, vhost: Option<&str>) {
+        for cell in self.vhost_cells() {
+            if vhost.is_none_or(|vhost| cell.name.as_bytes() == vhost.as_bytes()) {
+                cell.forget_rights();
+            }
+        }
+    }
+
+    /// Has every queue and exchange of a vhost follow the policies as they are now.
+    pub(super) fn apply_policies(self: &Arc<Self>, directory: &Directory, vhost: &str) {
+        let Some(cell) = ShortString::try_from(vhost).ok().and_then(|name| self.vhost(&name)) else { return };
+        let changed = cell.change(|state| state.set_policies(directory.policies_of(vhost)));
+        let mut work = Work::default();
+        let now = clock::now();
+        for (id, settings) in changed {
+            if let Some(queue) = self.queue(id) {
+                queue.apply_settings(self, &mut work, now, settings);
+            }
+        }
+        self.finish(&mut work, None);
+    }
+
+    /// Ends a vhost: its connections, queues and exchanges.
+    fn end_vhost(self: &Arc<Self>, name: &str, ops: &mut Vec<Op>) {
+        let Some(vhost) = ShortString::try_from(name).ok().and_then(|name| self.remove_vhost(&name)) else { return };
+        self.close_connections_of(&format!("vhost '{name}' is deleted"), |entry| Arc::ptr_eq(&entry.vhost, &vhost));
+        let mut state = vhost.state.write();
+        let queues: Vec<_> = state.queues().map(|queue| queue.id).collect();
+        for id in queues {
+            self.drop_queue(id);
+        }
+        let changes = state.end();
+        self.drop_orphans(state.take_orphans());
+        ops.extend(changes.into_iter().map(|change| Op::Define { vhost: vhost.name.clone(), change }));
+        drop(state);
+        vhost.change(Vhost::forget_routes);
+        info!(vhost = name, "vhost deleted");
+    }
+
+    /// Closes the connections that `chosen` says, with this reason. Returns how many.
+    pub(crate) fn close_connections_of(
+        &self,
+        reason: &str,
+        chosen: impl Fn(&super::registry::ConnectionEntry) -> bool,
+    ) -> usize {
+        let outboxes: Vec<_> = self
+            .connections
+            .iter()
+            .filter(|entry| chosen(entry.value()))
+            .map(|entry| entry.value().outbox.clone())
+            .collect();
+        for outbox in &outboxes {
+            outbox.push(Event::Close(AmqpError::ConnectionForced(reason.to_owned())));
+        }
+        outboxes.len()
+    }
+
+    /// Whether this user may log in with this password from this address; else the reason, for the log.
+    pub(super) fn check_login(&self, user: &ShortString, password: &[u8], from: IpAddr) -> Result<(), String> {
+        let name = user.to_string();
+        self.with_directory(|directory| directory.authenticate(&name, password).map(|_| ()))
+            .map_err(|cause| cause.to_string())?;
+        if self.config.may_log_in_from(&name, from) {
+            Ok(())
+        } else {
+            Err("this user may log in from this machine only".to_owned())
+        }
+    }
+
+    /// connection.open: takes a connection's share of its vhost's and its user's limits, and checks that it may enter.
+    pub(super) fn admit(&self, user: &ShortString, vhost_name: &ShortString) -> Result<Admission, AmqpError> {
+        let vhost = self.vhost(vhost_name).ok_or_else(|| AmqpError::VhostNotFound(vhost_name.clone()))?;
+        let usage = self.users.get(&user.to_string()).map(|usage| usage.value().clone()).unwrap_or_default();
+        let refused = format!("access to vhost '{vhost_name}' refused for user '{user}'");
+        vhost
+            .connections
+            .take()
+            .map_err(|max| AmqpError::VhostRefused(format!("{refused}: connection limit ({max}) is reached")))?;
+        if let Err(max) = usage.connections.take() {
+            vhost.connections.give_back(1);
+            return Err(AmqpError::VhostRefused(format!(
+                "connection refused for user '{user}': user connection limit ({max}) is reached"
+            )));
+        }
+        let admission = Admission { vhost: vhost.clone(), user: usage, channels: 0 };
+        if self.directory.read().access(user, vhost_name).may_enter() {
+            Ok(admission)
+        } else {
+            Err(AmqpError::VhostRefused(refused))
+        }
+    }
+}
