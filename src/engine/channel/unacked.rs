@@ -156,7 +156,7 @@ impl Unacked {
         let end_tag = self.first_tag + self.entries.len() as u64;
         self.timeouts.overdue(now, end_tag).find_map(|(tags, timeout)| {
             let from = usize::try_from(tags.start.saturating_sub(self.first_tag)).ok()?;
-            let to = usize::try_from(tags.end.saturating_sub(self.first_tag)).ok()?;
+            let to = usize::try_from(tags.end.saturating_sub(self.first_tag)).ok()?.min(self.entries.len());
             let mut entries = self.entries.range(from.min(to)..to);
             let found = entries.find(|(_, state)| *state == State::Outstanding);
             found.map(|&(entry, _)| Overdue { entry, timeout })
