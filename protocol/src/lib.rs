@@ -30,7 +30,7 @@ pub use frame::{
     erlang_octets, split_frame,
 };
 pub use ids::{ChannelId, ClassId, DeliveryTag, MethodId, ReplyCode};
-pub use method::{Method, access, basic, channel, confirm, connection, exchange, peek_ids, queue, tx};
+pub use method::{ArgumentMut, Method, access, basic, channel, confirm, connection, exchange, peek_ids, queue, tx};
 pub use properties::{BasicProperties, HeaderRef, PropertiesRef};
 pub use string::{LongString, ShortString};
 pub use table::{MAX_TABLE_DEPTH, decode_table, decode_table_content, validate_table_content};

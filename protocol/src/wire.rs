@@ -10,6 +10,7 @@ use nom::number::complete::{be_u8, be_u16, be_u32, be_u64};
 use crate::encode::{put_long_octets, put_short_string, put_u8, put_u16, put_u32, put_u64};
 use crate::error::{DecodeError, MALFORMED_SAMPLE_BYTES};
 use crate::ids::{ClassId, DeliveryTag, MethodId, ReplyCode};
+use crate::method::ArgumentMut;
 use crate::string::{LongString, ShortString};
 use crate::table::{decode_table_content, long_octets, put_table, short_octets};
 use crate::value::FieldTable;
@@ -135,6 +136,7 @@ impl<'a> Writer<'a> {
 pub(crate) trait Field: Sized {
     fn read(reader: &mut Reader<'_>) -> Result<Self, FieldError>;
     fn write(&self, writer: &mut Writer<'_>);
+    fn as_argument(&mut self) -> ArgumentMut<'_>;
 }
 
 impl Field for bool {
@@ -147,10 +149,14 @@ impl Field for bool {
     fn write(&self, writer: &mut Writer<'_>) {
         writer.bit(*self);
     }
+
+    fn as_argument(&mut self) -> ArgumentMut<'_> {
+        ArgumentMut::Bit(self)
+    }
 }
 
 macro_rules! number_field {
-    ($($number:ty, $parse:ident, $put:ident;)*) => {
+    ($($number:ty, $parse:ident, $put:ident, $argument:ident;)*) => {
         $(impl Field for $number {
             #[inline]
             fn read(reader: &mut Reader<'_>) -> Result<Self, FieldError> {
@@ -161,19 +167,23 @@ macro_rules! number_field {
             fn write(&self, writer: &mut Writer<'_>) {
                 $put(writer.octets(), *self);
             }
+
+            fn as_argument(&mut self) -> ArgumentMut<'_> {
+                ArgumentMut::$argument(self)
+            }
         })*
     };
 }
 
 number_field! {
-    u8, be_u8, put_u8;
-    u16, be_u16, put_u16;
-    u32, be_u32, put_u32;
-    u64, be_u64, put_u64;
+    u8, be_u8, put_u8, U8;
+    u16, be_u16, put_u16, U16;
+    u32, be_u32, put_u32, U32;
+    u64, be_u64, put_u64, U64;
 }
 
 macro_rules! newtype_field {
-    ($($newtype:ty),*) => {
+    ($($newtype:ident),*) => {
         $(impl Field for $newtype {
             #[inline]
             fn read(reader: &mut Reader<'_>) -> Result<Self, FieldError> {
@@ -183,6 +193,10 @@ macro_rules! newtype_field {
             #[inline]
             fn write(&self, writer: &mut Writer<'_>) {
                 writer.write(&self.get());
+            }
+
+            fn as_argument(&mut self) -> ArgumentMut<'_> {
+                ArgumentMut::$newtype(self)
             }
         })*
     };
@@ -202,6 +216,10 @@ impl Field for ShortString {
     fn write(&self, writer: &mut Writer<'_>) {
         put_short_string(writer.octets(), self.as_bytes());
     }
+
+    fn as_argument(&mut self) -> ArgumentMut<'_> {
+        ArgumentMut::ShortString(self)
+    }
 }
 
 impl Field for LongString {
@@ -213,6 +231,10 @@ impl Field for LongString {
     fn write(&self, writer: &mut Writer<'_>) {
         put_long_octets(writer.octets(), self.as_bytes());
     }
+
+    fn as_argument(&mut self) -> ArgumentMut<'_> {
+        ArgumentMut::LongString(self)
+    }
 }
 
 impl Field for FieldTable {
@@ -223,6 +245,10 @@ impl Field for FieldTable {
 
     fn write(&self, writer: &mut Writer<'_>) {
         put_table(writer.octets(), self);
+    }
+
+    fn as_argument(&mut self) -> ArgumentMut<'_> {
+        ArgumentMut::Table(self)
     }
 }
 

@@ -63,6 +63,12 @@ macro_rules! method {
                 self.write(&mut $crate::wire::Writer::new(out));
             }
 
+            /// The arguments by name, in wire order.
+            pub fn arguments_mut(&mut self) -> Vec<(&'static str, $crate::method::ArgumentMut<'_>)> {
+                let Self { $($field),* } = self;
+                vec![$((stringify!($field), $crate::wire::Field::as_argument($field))),*]
+            }
+
             #[inline]
             fn read(reader: &mut $crate::wire::Reader<'_>) -> Result<Self, $crate::wire::FieldError> {
                 if Self::TRAITS.has_ticket {
@@ -98,7 +104,27 @@ use nom::number::complete::be_u16;
 use crate::encode::{begin_frame, end_frame, put_u16};
 use crate::error::DecodeError;
 use crate::frame::FrameKind;
-use crate::ids::{ChannelId, ClassId, MethodId};
+use crate::ids::{ChannelId, ClassId, DeliveryTag, MethodId, ReplyCode};
+use crate::string::{LongString, ShortString};
+use crate::value::FieldTable;
+
+/// An argument of a method whose type is known only at run time.
+#[derive(Debug, PartialEq)]
+#[expect(missing_docs, reason = "the variants are the types of arguments")]
+pub enum ArgumentMut<'a> {
+    Bit(&'a mut bool),
+    U8(&'a mut u8),
+    U16(&'a mut u16),
+    U32(&'a mut u32),
+    U64(&'a mut u64),
+    ClassId(&'a mut ClassId),
+    MethodId(&'a mut MethodId),
+    ReplyCode(&'a mut ReplyCode),
+    DeliveryTag(&'a mut DeliveryTag),
+    ShortString(&'a mut ShortString),
+    LongString(&'a mut LongString),
+    Table(&'a mut FieldTable),
+}
 
 /// What sets one method apart from another besides its arguments.
 #[derive(Clone, Copy)]
@@ -162,6 +188,21 @@ macro_rules! all_methods {
             pub const fn name(&self) -> &'static str {
                 match self {
                     $(Self::$variant(_) => $module::$name::NAME,)*
+                }
+            }
+
+            /// The method of that name with all arguments at zero, false or empty.
+            pub fn named(name: &str) -> Option<Self> {
+                match name {
+                    $($module::$name::NAME => Some($module::$name::default().into()),)*
+                    _ => None,
+                }
+            }
+
+            /// The arguments by name, in wire order: for tools that read methods from text or show them.
+            pub fn arguments_mut(&mut self) -> Vec<(&'static str, ArgumentMut<'_>)> {
+                match self {
+                    $(Self::$variant(method) => method.arguments_mut(),)*
                 }
             }
 
@@ -300,9 +341,7 @@ fn put_ids(out: &mut Vec<u8>, (class, method): (ClassId, MethodId)) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::ReplyCode;
-    use crate::string::ShortString;
-    use crate::value::{FieldTable, FieldValue};
+    use crate::value::FieldValue;
 
     /// Checks both directions.
     fn check(method: impl Into<Method>, payload: &[u8]) {
@@ -325,6 +364,23 @@ mod tests {
             },
             b"\0\x32\0\x0A\0\0\x01q\x12\0\0\0\x04\x01kb\x01",
         );
+    }
+
+    #[test]
+    fn methods_and_their_arguments_have_names() {
+        let mut method = Method::named("exchange.unbind").expect("there is such a method");
+        for (name, argument) in method.arguments_mut() {
+            match (name, argument) {
+                ("source", ArgumentMut::ShortString(source)) => *source = ShortString::from_static("x"),
+                ("no_wait", ArgumentMut::Bit(no_wait)) => *no_wait = true,
+                ("destination" | "routing_key", ArgumentMut::ShortString(_)) | ("arguments", ArgumentMut::Table(_)) => {
+                }
+                unknown => panic!("{unknown:?}"),
+            }
+        }
+        let unbind = exchange::Unbind { source: ShortString::from_static("x"), no_wait: true, ..Default::default() };
+        assert_eq!(method, unbind.into());
+        assert_eq!(Method::named("exchange.unbound"), None);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 use leveret_protocol::{FieldTable, FieldValue, ShortString};
 
 use super::Destination;
+use crate::engine::queue::print_value;
 use crate::error::AmqpError;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,13 +37,11 @@ fn match_mode(arguments: &FieldTable) -> Result<(Match, bool), AmqpError> {
             "Invalid x-match field value <<\"{}\">>; expected all, any, all-with-x, or any-with-x",
             String::from_utf8_lossy(other)
         ))),
-        None => {
-            let printed = value.as_integer().map_or_else(|| format!("{value:?}"), |number| number.to_string());
-            Err(AmqpError::BadArgument(format!(
-                "Invalid x-match field type {} (value {printed}); expected longstr",
-                value.type_name()
-            )))
-        }
+        None => Err(AmqpError::BadArgument(format!(
+            "Invalid x-match field type {} (value {}); expected longstr",
+            value.type_name(),
+            print_value(value)
+        ))),
     }
 }
 

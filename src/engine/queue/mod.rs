@@ -26,7 +26,7 @@ pub use marks::Marks;
 pub use settings::{
     DeadLetterStrategy, ExpiryMode, Overflow, QueueSettings, QueueType, StreamSettings, TTL_MAX_MS, check_equivalent,
 };
-pub(crate) use settings::{age_in_seconds, compare_argument};
+pub(crate) use settings::{age_in_seconds, compare_argument, print_value};
 
 use dispatch::Consumers;
 use expiry::Deadlines;

@@ -136,17 +136,24 @@ fn as_float(value: &FieldValue) -> Option<f64> {
     if let FieldValue::Double(number) = value { Some(*number) } else { None }
 }
 
-fn print_value(value: &FieldValue) -> String {
+/// A value as reply-texts show it.
+pub(crate) fn print_value(value: &FieldValue) -> String {
     if let Some(number) = value.as_integer() {
         return number.to_string();
     }
     if let Some(text) = value.as_long_str() {
         return String::from_utf8_lossy(text).into_owned();
     }
-    match value.as_bool() {
-        Some(on) => on.to_string(),
-        None => format!("{value:?}"),
+    if let Some(on) = value.as_bool() {
+        return on.to_string();
     }
+    if let FieldValue::Double(number) = value {
+        return format!("{number:?}");
+    }
+    if let FieldValue::Float(number) = value {
+        return format!("{:?}", f64::from(*number));
+    }
+    format!("{value:?}")
 }
 
 #[cfg(test)]
@@ -175,6 +182,11 @@ mod tests {
             check(&ttl(FieldValue::Int32(1000)), &FieldTable::new()),
             Err("inequivalent arg 'x-message-ttl' for queue 'q' in vhost '/': received none but current is the value \
                  '1000' of type 'signedint'"
+                .into())
+        );
+        assert_eq!(
+            check(&ttl(FieldValue::Int32(100)), &ttl(FieldValue::Double(100.0))),
+            Err("inequivalent arg 'x-message-ttl' for queue 'q' in vhost '/': received '100.0' but current is '100'"
                 .into())
         );
     }

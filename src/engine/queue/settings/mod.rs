@@ -12,7 +12,7 @@ use crate::error::AmqpError;
 
 pub(crate) use arguments::age_in_seconds;
 pub use equivalence::check_equivalent;
-pub(crate) use equivalence::compare_argument;
+pub(crate) use equivalence::{compare_argument, print_value};
 
 /// Which rules a queue follows (`x-queue-type`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
