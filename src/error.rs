@@ -144,6 +144,11 @@ pub enum AmqpError {
     PartialTxCompletion,
     /// A consumer tag that the channel uses already.
     ConsumerTagInUse(ShortString),
+    /// More consumers on a channel than the configuration allows.
+    TooManyConsumers {
+        /// As many as it allows.
+        max: usize,
+    },
     /// A feature of the specification that RabbitMQ leaves out, in RabbitMQ's words.
     NotImplemented(String),
     /// The peer sent a method that only servers send, or one that does not exist.
@@ -228,6 +233,7 @@ impl AmqpError {
             | Self::CannotSwitchMode { .. }
             | Self::PartialTxCompletion => ReplyCode::PRECONDITION_FAILED,
             Self::ConsumerTagInUse(_)
+            | Self::TooManyConsumers { .. }
             | Self::VhostNotFound(_)
             | Self::VhostRefused(_)
             | Self::TooManyChannels { .. }
@@ -333,6 +339,7 @@ impl fmt::Display for AmqpError {
             Self::NotTransactional => f.write_str("channel is not transactional"),
             Self::CannotSwitchMode { from, to } => write!(f, "cannot switch from {from} to {to} mode"),
             Self::PartialTxCompletion => f.write_str("partial tx completion"),
+            Self::TooManyConsumers { max } => write!(f, "reached maximum ({max}) of consumers per channel"),
             Self::ConsumerTagInUse(tag) => write!(f, "attempt to reuse consumer tag '{tag}'"),
             Self::UnimplementedMethod => f.write_str("unimplemented method"),
             Self::ChannelNotOpen => f.write_str("expected 'channel.open'"),

@@ -83,6 +83,7 @@ const KEYS: &[&str] = &[
     "channel_max",
     "max_message_size",
     "handshake_timeout",
+    "consumer_max_per_channel",
     "consumer_timeout",
     "compat",
     "log.console.level",
@@ -180,6 +181,9 @@ impl Settings {
                 }
             }
             "max_message_size" => config.max_message_size = number(value, key)?,
+            "consumer_max_per_channel" => {
+                config.consumer_max_per_channel = if value == "infinity" { None } else { Some(number(value, key)?) };
+            }
             "consumer_timeout" if matches!(value, "undefined" | "0") => config.consumer_timeout = None,
             "consumer_timeout" => config.consumer_timeout = Some(Duration::from_millis(number(value, key)?)),
             "compat" => {

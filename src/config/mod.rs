@@ -74,6 +74,8 @@ pub struct Config {
     pub channel_max: u16,
     /// Largest body in octets. RabbitMQ 3.x takes 128 MiB, 4.x 16: the larger, so that no client breaks.
     pub max_message_size: u64,
+    /// Consumers of a channel at most; `None` for no limit, as in RabbitMQ.
+    pub consumer_max_per_channel: Option<usize>,
     /// Within which time a delivery has to be acked; `None` for no limit. RabbitMQ's.
     pub consumer_timeout: Option<Duration>,
     /// The RabbitMQ release whose rules count where releases differ.
@@ -104,6 +106,7 @@ impl Default for Config {
             frame_max: 131_072,
             channel_max: 2047,
             max_message_size: 128 * 1024 * 1024,
+            consumer_max_per_channel: None,
             consumer_timeout: Some(Duration::from_secs(30 * 60)),
             compat: Compat::V4,
             handshake_timeout: Duration::from_secs(10),

@@ -3,7 +3,8 @@
 use leveret_protocol::{FieldTable, FieldValue, Method, basic, queue};
 
 use crate::support::{
-    Client, DEADLINE, Options, consume, exclusive, int, is_oracle, long, millis, passive, s, table, unique, wait_until,
+    Client, DEADLINE, Options, TestBroker, consume, exclusive, int, is_oracle, long, millis, passive, s, table, unique,
+    wait_until,
 };
 
 fn with_tag(queue: &str, tag: &str) -> basic::Consume {
@@ -317,6 +318,46 @@ fn unknown_consumer_arguments_are_accepted() {
     let queue = client.temporary_queue(1);
     let arguments = table([("x-cancel-on-ha-failover", FieldValue::Boolean(true)), ("odd", int(1))]);
     client.consume_with(1, basic::Consume { arguments, ..consume(&queue) });
+}
+
+#[test]
+fn an_argument_of_streams_is_refused_elsewhere() {
+    let mut client = Client::open();
+    let queue = client.temporary_queue(1);
+    for (name, value) in [
+        ("x-stream-offset", long("first")),
+        ("x-stream-filter", long("f")),
+        ("x-stream-match-unfiltered", FieldValue::Boolean(true)),
+    ] {
+        if is_oracle() && name != "x-stream-offset" {
+            continue; // 3.10 knows no filters.
+        }
+        client.send(1, basic::Consume { arguments: table([(name, value)]), ..consume(&queue) });
+        let text = format!("invalid arg '{name}' for queue '{queue}' in vhost '/' of queue type rabbit_classic_queue");
+        client.expect_channel_close(1, 406, &text, (60, 20));
+        client.open_channel(1);
+    }
+}
+
+#[test]
+fn a_channel_has_as_many_consumers_as_the_configuration_allows() {
+    if is_oracle() {
+        return; // A broker of this test's own.
+    }
+    let config = leveret::Config { consumer_max_per_channel: Some(2), ..leveret::Config::for_tests() };
+    let broker = TestBroker::start_with(config);
+    let mut client = broker.open();
+    client.open_channel(2);
+    let queue = client.temporary_queue(1);
+    client.consume_with(1, with_tag(&queue, "a"));
+    client.consume_with(1, with_tag(&queue, "b"));
+    client.cancel(1, &s("a"));
+    client.consume_with(1, with_tag(&queue, "a"));
+    client.consume_with(2, with_tag(&queue, "c"));
+    client.send(1, with_tag("no such queue", "d"));
+    client.expect_connection_close(530, "reached maximum (2) of consumers per channel", (60, 20));
+    drop(client);
+    broker.stop();
 }
 
 #[test]

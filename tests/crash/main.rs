@@ -25,6 +25,7 @@ mod log;
 mod messages;
 mod orderly;
 mod random;
+mod returns;
 mod storm;
 mod topology;
 mod traffic;
@@ -311,6 +312,26 @@ fn messages_of_many_connections_for_one_new_queue_survive() {
     let broker = place.start();
     step("looking", storm::check(broker.addr));
     broker.kill();
+}
+
+#[test]
+fn a_kill_forgets_no_return() {
+    let place = Place::new();
+    let mut random = Random::new(setting("LEVERET_CRASH_SEED").unwrap_or(7));
+    let broker = place.start();
+    let mut counts = must("filling", returns::fill(broker.addr)).expect("the queues are filled");
+    broker.kill();
+    let mut rounds = 0;
+    while !counts.is_empty() {
+        rounds += 1;
+        assert!(rounds < 100, "these do not go: {counts:?}");
+        let broker = place.start();
+        let client = must("giving back", returns::give_back_some(broker.addr, &mut counts, &mut random));
+        let client = client.unwrap_or_else(|fault| panic!("{fault}\n{}", log_tail(&place.log)));
+        broker.kill();
+        drop(client);
+    }
+    assert!(rounds > returns::LIMIT, "each went after {} returns, {rounds} rounds", returns::LIMIT);
 }
 
 #[test]

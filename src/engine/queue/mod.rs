@@ -654,9 +654,11 @@ impl Queue {
         ready
     }
 
-    /// The queue was declared again or looked at.
+    /// The queue was declared again or looked at: for a quorum queue that is no use.
     pub fn touch(&mut self, now: Timestamp) {
-        self.last_used = now;
+        if self.settings.queue_type != QueueType::Quorum {
+            self.last_used = now;
+        }
     }
 
     /// New policies: limits count at once, the time to live of what is in the queue is looked at again, and a queue that

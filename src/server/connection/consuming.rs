@@ -14,6 +14,9 @@ use crate::error::AmqpError;
 use crate::server::clock;
 use crate::server::outbox::{Delivery, Event};
 
+/// Arguments of a consumer that only streams know.
+const STREAM_ARGUMENTS: [&str; 3] = ["x-stream-offset", "x-stream-filter", "x-stream-match-unfiltered"];
+
 impl Session {
     pub(super) fn basic_qos(&mut self, id: ChannelId, index: usize, qos: &basic::Qos) -> Result<Progress, AmqpError> {
         if qos.prefetch_size != 0 {
@@ -48,6 +51,11 @@ impl Session {
         if self.channels[index].has_consumer(&tag) {
             return Err(AmqpError::ConsumerTagInUse(tag));
         }
+        if let Some(max) = self.registry.config.consumer_max_per_channel
+            && self.channels[index].consumers.len() >= max
+        {
+            return Err(AmqpError::TooManyConsumers { max });
+        }
         let cell = self.find_queue(index, &consume.queue, Right::Read)?;
         let (queue, vhost) = (cell.name.clone(), cell.vhost.name.clone());
         let is_quorum = cell.settings().queue_type == QueueType::Quorum;
@@ -60,6 +68,12 @@ impl Session {
                 ))
             })?,
         };
+        if let Some(name) = STREAM_ARGUMENTS.iter().find(|name| consume.arguments.get(name).is_some()) {
+            let module = cell.settings.queue_type.module_name();
+            return Err(AmqpError::BadArgument(format!(
+                "invalid arg '{name}' for queue '{queue}' in vhost '{vhost}' of queue type {module}"
+            )));
+        }
         let channel = &self.channels[index];
         if is_quorum && channel.limit.is_set() {
             let text = format!("queue '{queue}' in vhost '{vhost}' does not support global qos");
