@@ -14,6 +14,7 @@ mod levels;
 mod marks;
 #[cfg(test)]
 mod model;
+mod returns;
 mod settings;
 
 use std::sync::Arc;
@@ -529,74 +530,6 @@ impl Queue {
             }
         }
         self.ack(now, delivered, fx);
-    }
-
-    /// Puts unacked messages back to their places; they will be redelivered.
-    pub fn requeue(&mut self, now: Timestamp, delivered: Delivered, fx: &mut Vec<QueueEffect>) {
-        let Delivered { consumer, lane, first_seq, last_seq } = delivered;
-        let count = if self.settings.counts_returns() {
-            (first_seq..=last_seq).map(|seq| u64::from(self.count_return(lane, seq, fx))).sum()
-        } else {
-            let Some(slot) = self.lane_mut(lane) else { return };
-            slot.requeue(first_seq, last_seq)
-        };
-        if self.settings.expiry_mode == ExpiryMode::OnTime
-            && let Ok(at) = self.find_lane(lane)
-        {
-            for run in (first_seq..=last_seq).filter_map(|seq| self.lanes[at].single(seq)) {
-                self.deadlines.add(&run.arena.message(run.index), lane, run.first_seq);
-            }
-        }
-        self.freed(consumer, count);
-        self.expire(now, fx);
-        self.dispatch(now, fx);
-        self.trim(fx);
-        self.expire(now, fx);
-    }
-
-    /// One message comes back to a queue that counts: to its place, to the tail if it may come back for ever, or away if it
-    /// came back too often. False if it is not unacked.
-    fn count_return(&mut self, lane: u8, seq: u64, fx: &mut Vec<QueueEffect>) -> bool {
-        let limit = self.settings.return_limit();
-        let Some(slot) = self.lane_mut(lane) else { return false };
-        let Some(count) = slot.count_return(seq) else { return false };
-        match limit {
-            Some(limit) if count > limit => {
-                let run = slot.single(seq).filter(|_| self.settings.dead_letters());
-                fx.extend(run.map(|run| QueueEffect::DeadLetter { run, reason: DeathReason::DeliveryLimit }));
-                self.settle_taken(lane, seq, seq, fx);
-            }
-            Some(_) => {
-                slot.requeue(seq, seq);
-                if slot.is_durable(seq) {
-                    fx.push(QueueEffect::Returned { lane, seq, count });
-                }
-            }
-            None => self.move_to_tail(lane, seq, count, fx),
-        }
-        true
-    }
-
-    /// Gives an unacked message a new place behind all others, so that it cannot stand in their way for ever.
-    fn move_to_tail(&mut self, lane: u8, seq: u64, count: u32, fx: &mut Vec<QueueEffect>) {
-        let Some(slot) = self.lane_mut(lane) else { return };
-        let Some(Run { arena, index, body_bytes, .. }) = slot.single(seq) else { return };
-        let durable = slot.is_durable(seq);
-        self.settle_taken(lane, seq, seq, fx);
-        let slot = self.lane_or_new(lane);
-        let seq = slot.push(arena.clone(), index, 1, body_bytes, durable);
-        slot.set_returns(seq, count);
-        let message = arena.message(index);
-        match (self.settings.expiry_mode, self.settings.message_ttl_ms) {
-            (ExpiryMode::Head, _) => {}
-            // It is older than those before it: the head does not tell when its time is over.
-            (ExpiryMode::OnTime, Some(ttl_ms)) => self.deadlines.add_within(&message, ttl_ms, lane, seq),
-            (ExpiryMode::OnTime, None) => self.deadlines.add(&message, lane, seq),
-        }
-        if durable {
-            fx.push(QueueEffect::Append { lane, first_seq: seq, arena, index, count: 1 });
-            fx.push(QueueEffect::Returned { lane, seq, count });
-        }
     }
 
     fn freed(&mut self, consumer: Option<ConsumerId>, count: u64) {

@@ -1,0 +1,218 @@
+//! Messages that come back: to their places, to the tail, or away when they came back too often (RabbitMQ extensions).
+//!
+//! A queue with a delivery limit and every quorum queue count the returns of a message. The count goes out with the next
+//! delivery, and to the store, so that it survives a crash.
+
+use super::{DeathReason, Delivered, ExpiryMode, Queue, QueueEffect, Run};
+use crate::engine::message::Timestamp;
+
+impl Queue {
+    /// Puts unacked messages back to their places; they will be redelivered.
+    pub fn requeue(&mut self, now: Timestamp, delivered: Delivered, fx: &mut Vec<QueueEffect>) {
+        let Delivered { consumer, lane, first_seq, last_seq } = delivered;
+        let count = if self.settings.counts_returns() {
+            (first_seq..=last_seq).map(|seq| u64::from(self.count_return(lane, seq, fx))).sum()
+        } else {
+            let Some(slot) = self.lane_mut(lane) else { return };
+            slot.requeue(first_seq, last_seq)
+        };
+        if self.settings.expiry_mode == ExpiryMode::OnTime
+            && let Ok(at) = self.find_lane(lane)
+        {
+            for run in (first_seq..=last_seq).filter_map(|seq| self.lanes[at].single(seq)) {
+                self.deadlines.add(&run.arena.message(run.index), lane, run.first_seq);
+            }
+        }
+        self.freed(consumer, count);
+        self.expire(now, fx);
+        self.dispatch(now, fx);
+        self.trim(fx);
+        self.expire(now, fx);
+    }
+
+    /// One message comes back to a queue that counts: to its place, to the tail if it may come back for ever, or away if it
+    /// came back too often. False if it is not unacked.
+    fn count_return(&mut self, lane: u8, seq: u64, fx: &mut Vec<QueueEffect>) -> bool {
+        let limit = self.settings.return_limit();
+        let Some(slot) = self.lane_mut(lane) else { return false };
+        let Some(count) = slot.count_return(seq) else { return false };
+        match limit {
+            Some(limit) if count > limit => {
+                let run = slot.single(seq).filter(|_| self.settings.dead_letters());
+                fx.extend(run.map(|run| QueueEffect::DeadLetter { run, reason: DeathReason::DeliveryLimit }));
+                self.settle_taken(lane, seq, seq, fx);
+            }
+            Some(_) => {
+                slot.requeue(seq, seq);
+                if slot.is_durable(seq) {
+                    fx.push(QueueEffect::Returned { lane, seq, count });
+                }
+            }
+            None => self.move_to_tail(lane, seq, count, fx),
+        }
+        true
+    }
+
+    /// Gives an unacked message a new place behind all others, so that it cannot stand in their way for ever.
+    fn move_to_tail(&mut self, lane: u8, seq: u64, count: u32, fx: &mut Vec<QueueEffect>) {
+        let Some(slot) = self.lane_mut(lane) else { return };
+        let Some(Run { arena, index, body_bytes, .. }) = slot.single(seq) else { return };
+        let durable = slot.is_durable(seq);
+        self.settle_taken(lane, seq, seq, fx);
+        let slot = self.lane_or_new(lane);
+        let seq = slot.push(arena.clone(), index, 1, body_bytes, durable);
+        slot.set_returns(seq, count);
+        let message = arena.message(index);
+        match (self.settings.expiry_mode, self.settings.message_ttl_ms) {
+            (ExpiryMode::Head, _) => {}
+            // It is older than those before it: the head does not tell when its time is over.
+            (ExpiryMode::OnTime, Some(ttl_ms)) => self.deadlines.add_within(&message, ttl_ms, lane, seq),
+            (ExpiryMode::OnTime, None) => self.deadlines.add(&message, lane, seq),
+        }
+        if durable {
+            fx.push(QueueEffect::Append { lane, first_seq: seq, arena, index, count: 1 });
+            fx.push(QueueEffect::Returned { lane, seq, count });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::engine::message::{Arena, ArenaBuilder, Body, MessageParts};
+    use crate::engine::queue::{Get, Loaded, QueueSettings, QueueType, RecoveredLane};
+
+    /// One message for each body, in an arena.
+    fn arena(bodies: &[&str], expiration_ms: Option<u64>, priority: Option<u8>) -> Arc<Arena> {
+        let mut builder = ArenaBuilder::new();
+        let properties = priority.map_or(vec![0, 0], |priority| vec![0x08, 0, priority]);
+        for body in bodies {
+            builder.push(&MessageParts {
+                exchange: b"",
+                routing_key: b"q",
+                properties: &properties,
+                body: Body::Borrowed(body.as_bytes()),
+                persistent: false,
+                priority: priority.unwrap_or(0),
+                expiration_ms,
+                broker_deaths: false,
+                enqueued_at: Timestamp::from_millis(0),
+            });
+        }
+        builder.finish()
+    }
+
+    fn quorum(settings: QueueSettings) -> Queue {
+        Queue::new(QueueSettings { queue_type: QueueType::Quorum, ..settings }, true, Timestamp::from_millis(0))
+    }
+
+    fn publish(queue: &mut Queue, arena: &Arc<Arena>) -> Vec<QueueEffect> {
+        let mut fx = Vec::new();
+        assert!(queue.publish(Timestamp::from_millis(0), arena, false, &mut fx).is_empty());
+        fx
+    }
+
+    /// Gets a message: its body, how often it came back, and how to settle it.
+    fn get(queue: &mut Queue, at: u64) -> Option<(String, u32, Delivered)> {
+        match queue.get(Timestamp::from_millis(at), false, &mut Vec::new()) {
+            Get::Message { run, .. } => {
+                let body = String::from_utf8_lossy(run.arena.message(run.index).body()).into_owned();
+                let Run { lane, first_seq, delivery_count, .. } = run;
+                Some((body, delivery_count, Delivered { consumer: None, lane, first_seq, last_seq: first_seq }))
+            }
+            Get::Empty | Get::Loading => None,
+        }
+    }
+
+    #[test]
+    fn a_quorum_queue_stores_transient_messages_too() {
+        let mut queue = quorum(QueueSettings::default());
+        let fx = publish(&mut queue, &arena(&["a"], None, None));
+        assert!(matches!(fx[..], [QueueEffect::Append { lane: 4, count: 1, .. }]), "{fx:?}");
+    }
+
+    #[test]
+    fn a_message_without_a_limit_goes_to_the_tail_with_its_count() {
+        let mut queue = quorum(QueueSettings { delivery_limit: Some(-1), ..QueueSettings::default() });
+        publish(&mut queue, &arena(&["a", "b"], None, None));
+        for returns in 0..30 {
+            for body in ["a", "b"] {
+                let (got, count, delivered) = get(&mut queue, 0).expect("there is one");
+                assert_eq!((&got[..], count), (body, returns));
+                let mut fx = Vec::new();
+                queue.requeue(Timestamp::from_millis(0), delivered, &mut fx);
+                let [
+                    QueueEffect::Settled { .. },
+                    QueueEffect::Append { first_seq, .. },
+                    QueueEffect::Returned { seq, count, .. },
+                ] = fx[..]
+                else {
+                    panic!("{fx:?}")
+                };
+                assert_eq!((first_seq, count), (seq, returns + 1));
+            }
+        }
+    }
+
+    #[test]
+    fn what_went_to_the_tail_expires_on_time() {
+        let settings =
+            QueueSettings { delivery_limit: Some(-1), message_ttl_ms: Some(100), ..QueueSettings::default() };
+        let mut queue = quorum(settings);
+        publish(&mut queue, &arena(&["old"], Some(50), None));
+        let (_, _, delivered) = get(&mut queue, 0).expect("there is one");
+        publish(&mut queue, &arena(&["new"], None, None));
+        queue.requeue(Timestamp::from_millis(0), delivered, &mut Vec::new());
+        assert_eq!(queue.deadline(), Some(Timestamp::from_millis(50)));
+        queue.handle_timeout(Timestamp::from_millis(50), &mut Vec::new());
+        assert_eq!(queue.ready(), 1);
+    }
+
+    #[test]
+    fn a_quorum_queue_has_32_strict_priorities() {
+        let mut queue = quorum(QueueSettings::default());
+        for (body, priority) in [("3", Some(3)), ("none", None), ("5", Some(5)), ("200", Some(200)), ("31", Some(31))] {
+            publish(&mut queue, &arena(&[body], None, priority));
+        }
+        let order: Vec<_> = std::iter::from_fn(|| get(&mut queue, 0)).map(|(body, ..)| body).collect();
+        assert_eq!(order, ["200", "31", "5", "none", "3"]);
+    }
+
+    #[test]
+    fn at_the_head_a_message_expires_when_its_turn_has_come() {
+        let settings = QueueSettings { expiry_mode: ExpiryMode::Head, ..QueueSettings::default() };
+        let mut queue = Queue::new(settings, false, Timestamp::from_millis(0));
+        publish(&mut queue, &arena(&["long"], Some(1_000), None));
+        publish(&mut queue, &arena(&["short"], Some(10), None));
+        queue.handle_timeout(Timestamp::from_millis(100), &mut Vec::new());
+        assert_eq!((queue.ready(), queue.deadline()), (2, Some(Timestamp::from_millis(1_000))));
+        assert_eq!(get(&mut queue, 100).map(|(body, ..)| body).as_deref(), Some("long"));
+        assert_eq!(get(&mut queue, 100).map(|(body, ..)| body), None);
+        assert_eq!(queue.ready(), 0);
+    }
+
+    #[test]
+    fn counts_come_back_with_a_recovered_queue() {
+        let found = RecoveredLane {
+            lane: 4,
+            head_seq: 7,
+            next_seq: 9,
+            count: 2,
+            body_bytes: 2,
+            redelivered_below: 0,
+            expiring: false,
+            returns: vec![(8, 20)],
+        };
+        let settings = QueueSettings { queue_type: QueueType::Quorum, ..QueueSettings::default() };
+        let mut queue = Queue::recovered(settings, &[found], Timestamp::from_millis(0));
+        let loaded = vec![Loaded { first_seq: 7, arena: arena(&["a", "b"], None, None), index: 0, count: 2 }];
+        assert_eq!(queue.loaded(Timestamp::from_millis(0), 4, 7, u64::MAX, loaded, &mut Vec::new()), 0);
+        assert_eq!(get(&mut queue, 0).map(|(_, count, _)| count), Some(0));
+        let (_, count, delivered) = get(&mut queue, 0).expect("the second one");
+        assert_eq!(count, 20);
+        queue.requeue(Timestamp::from_millis(0), delivered, &mut Vec::new());
+        assert_eq!((queue.ready(), queue.unacked()), (0, 1));
+    }
+}
