@@ -42,13 +42,13 @@ fn acks_in_time_keep_the_channel() {
         return;
     }
     let mut client = Client::open();
-    let queue = client.temporary_queue_with(1, table([("x-consumer-timeout", int(400))]));
+    let queue = client.temporary_queue_with(1, table([("x-consumer-timeout", int(1500))]));
     client.qos(1, 1, false);
     client.consume(1, &queue);
     client.enqueue(1, &queue, &["a", "b", "c", "d"]);
     for (number, body) in (1..).zip(["a", "b", "c", "d"]) {
         assert_eq!(client.expect_deliver(1).text(), body);
-        std::thread::sleep(millis(150));
+        std::thread::sleep(millis(450));
         client.ack(1, number);
     }
     client.consume_no_ack(1, &queue);
