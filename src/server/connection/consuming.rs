@@ -69,7 +69,7 @@ impl Session {
             })?,
         };
         if let Some(name) = STREAM_ARGUMENTS.iter().find(|name| consume.arguments.get(name).is_some()) {
-            let module = cell.settings.queue_type.module_name();
+            let module = cell.settings().queue_type.module_name();
             return Err(AmqpError::BadArgument(format!(
                 "invalid arg '{name}' for queue '{queue}' in vhost '{vhost}' of queue type {module}"
             )));
