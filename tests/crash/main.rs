@@ -19,6 +19,7 @@
 
 mod broker;
 mod client;
+mod delays;
 mod inspection;
 mod ledger;
 mod log;
@@ -54,6 +55,9 @@ const KILL_MS: (u64, u64) = (5, 400);
 /// Rounds of the test of a deep queue, and when the broker is killed in them.
 const DEEP_ROUNDS: u32 = 3;
 const DEEP_KILL_MS: (u64, u64) = (300, 1200);
+
+/// Rounds of the test of delayed messages.
+const DELAY_ROUNDS: u32 = 6;
 
 /// The store's file in the data directory.
 const STORE_FILE: &str = "leveret.redb";
@@ -312,6 +316,37 @@ fn messages_of_many_connections_for_one_new_queue_survive() {
     let broker = place.start();
     step("looking", storm::check(broker.addr));
     broker.kill();
+}
+
+/// Messages that wait, or leave their delay, when the broker is killed, arrive once, and everywhere or nowhere.
+#[test]
+fn delayed_messages_survive_kills_in_a_row() {
+    let place = Place::new();
+    let mut random = Random::new(setting("LEVERET_CRASH_SEED").unwrap_or(7));
+    let fail = |what: &str, fault: &dyn std::fmt::Display| -> ! { panic!("{what}: {fault}\n{}", log_tail(&place.log)) };
+    let step = |what: &str, outcome| must(what, outcome).unwrap_or_else(|fault| fail(what, &fault));
+    let mut published = delays::Published::default();
+    let broker = place.start();
+    step("declaring", delays::declare(broker.addr));
+    broker.kill();
+    for _ in 0..DELAY_ROUNDS {
+        let broker = place.start();
+        let (addr, seed) = (broker.addr, random.between(0, u64::MAX - 1));
+        let lifetime = Duration::from_millis(random.between(100, 700));
+        std::thread::scope(|scope| {
+            let client = scope.spawn(|| delays::publish(addr, seed, &mut published));
+            std::thread::sleep(lifetime);
+            broker.kill();
+            match client.join().expect("a publisher does not panic") {
+                Err(Stop::Lost) => {}
+                other => fail("publishing", &format!("{other:?}")),
+            }
+        });
+    }
+    let broker = place.start();
+    step("looking", delays::check(broker.addr, &published));
+    broker.terminate();
+    assert!(published.confirmed.len() >= 100, "too little happened: {}", published.confirmed.len());
 }
 
 #[test]
