@@ -172,3 +172,20 @@ fn dead_letters_go_by_the_key_and_its_copies_unless_told_otherwise() {
     assert_eq!(client.wait_get(1, &told).text(), "y");
     client.expect_empty(1, &two);
 }
+
+#[test]
+fn thousands_of_keys_are_one_message() {
+    let mut client = Client::open();
+    let exchange = client.temporary_exchange(1, "topic");
+    let queues: Vec<String> = (0..20).map(|_| client.temporary_queue(1)).collect();
+    for queue in &queues {
+        client.bind(1, queue, &exchange, "#");
+    }
+    let names: Vec<String> = (0..8000).map(|number| format!("k{number}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    client.publish_with(1, &exchange, "", &cc(&names), "x");
+    client.barrier(1);
+    for queue in &queues {
+        assert_eq!(client.drain(1, queue), ["x"]);
+    }
+}

@@ -97,6 +97,26 @@ impl<'a> Routing<'a> {
     }
 }
 
+/// Destinations collected, with repetitions, before the repetitions are dropped.
+const COLLECTED_MAX: usize = 4096;
+
+/// Collects where each of the routing keys leads. A message may have thousands of keys, each of which leads everywhere.
+fn each_key<'a>(
+    routing: &Routing<'_>,
+    out: &mut Vec<&'a Destination>,
+    route: impl Fn(&[u8], &mut Vec<&'a Destination>),
+) {
+    let mut compact_at = COLLECTED_MAX;
+    for key in routing.keys {
+        route(key, out);
+        if out.len() > compact_at {
+            out.sort_unstable();
+            out.dedup();
+            compact_at = 2 * out.len() + COLLECTED_MAX;
+        }
+    }
+}
+
 /// What a new binding points at, as far as exchanges care.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BoundTo {
@@ -211,9 +231,9 @@ impl Router {
     /// Collects where a message goes; a destination may come more than once.
     pub fn route<'a>(&'a self, routing: &Routing<'_>, out: &mut Vec<&'a Destination>) {
         match self {
-            Self::Direct(direct) => routing.keys.iter().for_each(|key| direct.route(key, out)),
+            Self::Direct(direct) => each_key(routing, out, |key, out| direct.route(key, out)),
             Self::Fanout(fanout) | Self::RecentHistory(fanout, _) => fanout.route(out),
-            Self::Topic(topic) => routing.keys.iter().for_each(|key| topic.route(key, out)),
+            Self::Topic(topic) => each_key(routing, out, |key, out| topic.route(key, out)),
             Self::Headers(table) => table.route(routing.headers(), out),
             Self::ConsistentHash(hash) => hash.route(routing, out),
             Self::ModulusHash(spread) => spread.route_by_hash(routing, out),
@@ -278,5 +298,28 @@ impl Router {
             | Self::Random(_)
             | Self::LocalRandom(_) => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thousands_of_keys_collect_no_more_than_there_is() {
+        let mut topic = Topic::default();
+        let all = ShortString::from_static("#");
+        for number in 0..100 {
+            topic.bind(&all, &Destination::Queue(QueueId::new(number)));
+        }
+        let names: Vec<String> = (0..2000).map(|number| format!("k{number}")).collect();
+        let keys: Vec<&[u8]> = names.iter().map(String::as_bytes).collect();
+        let mut out = Vec::new();
+        let router = Router::Topic(topic);
+        router.route(&Routing::new(&keys, &[0, 0], 0), &mut out);
+        assert!(out.len() < 2 * COLLECTED_MAX, "{}", out.len());
+        out.sort();
+        out.dedup();
+        assert_eq!(out.len(), 100);
     }
 }

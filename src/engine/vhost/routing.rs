@@ -146,3 +146,117 @@ impl Vhost {
         history.messages().cloned().collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use leveret_protocol::{BasicProperties, FieldTable, FieldValue};
+
+    use super::*;
+    use crate::engine::directory::Access;
+    use crate::engine::message::{ArenaBuilder, Body, MessageParts, Timestamp};
+    use crate::engine::vhost::{Change, ConnectionId, ExchangeRecord, QueueDeclaration, long_string};
+
+    const DELAYS: QueueId = QueueId::new(50);
+
+    fn name(text: &'static str) -> ShortString {
+        ShortString::from_static(text)
+    }
+
+    fn declare(vhost: &mut Vhost, exchange: &'static str, kind: &'static str, argument: Option<(&'static str, &str)>) {
+        let record = ExchangeRecord {
+            name: name(exchange),
+            kind: name(kind),
+            durable: true,
+            auto_delete: false,
+            internal: false,
+            arguments: argument.into_iter().map(|(key, text)| (name(key), long_string(text.as_bytes()))).collect(),
+        };
+        vhost.declare_exchange(record, &Access::unlimited(), || DELAYS).expect("declared");
+    }
+
+    fn add_queue(vhost: &mut Vhost, queue: &'static str, number: u64) {
+        let declaration = QueueDeclaration {
+            name: name(queue),
+            durable: true,
+            exclusive: false,
+            auto_delete: false,
+            arguments: FieldTable::new(),
+            server_named: false,
+        };
+        vhost
+            .declare_queue(declaration, ConnectionId::new(1), &Access::unlimited(), || QueueId::new(number))
+            .expect("declared");
+    }
+
+    fn binding(source: &'static str, queue: u64) -> Binding {
+        let destination = Destination::Queue(QueueId::new(queue));
+        Binding { source: name(source), destination, routing_key: name(""), arguments: FieldTable::new() }
+    }
+
+    fn with_delay(ms: i32) -> Vec<u8> {
+        let headers = Some([(name("x-delay"), FieldValue::Int32(ms))].into_iter().collect());
+        let mut out = Vec::new();
+        BasicProperties { headers, ..BasicProperties::default() }.encode(&mut out);
+        out
+    }
+
+    #[test]
+    fn every_key_counts_and_names_of_those_who_wait_for_replies_are_told_apart() {
+        let mut vhost = Vhost::new(name("/"));
+        add_queue(&mut vhost, "a", 1);
+        add_queue(&mut vhost, "b", 2);
+        let keys: [&[u8]; 5] = [b"a", b"b", b"a", b"amq.rabbitmq.reply-to.x", b"amq.rabbitmq.reply-to"];
+        let route = vhost.route(b"", &Routing::new(&keys, &[0, 0], 0)).expect("the default exchange");
+        assert_eq!(route.queues, [QueueId::new(1), QueueId::new(2)]);
+        assert_eq!((route.replies, route.by_key), (vec![name("amq.rabbitmq.reply-to.x")], false));
+        let plain = vhost.route(b"", &Routing::new(&keys[..1], &[0, 0], 0)).expect("the default exchange");
+        assert!(plain.by_key && plain.is_routed());
+    }
+
+    #[test]
+    fn a_delayed_exchange_keeps_messages_back_until_their_delay_is_negative() {
+        let mut vhost = Vhost::new(name("/"));
+        declare(&mut vhost, "later", "x-delayed-message", Some(("x-delayed-type", "fanout")));
+        add_queue(&mut vhost, "q", 1);
+        vhost.bind(binding("later", 1)).expect("bound");
+        let routed = |vhost: &Vhost, properties: &[u8]| {
+            let keys = [&b"k"[..]];
+            let route = vhost.route(b"later", &Routing::new(&keys, properties, 0)).expect("there");
+            assert!(!route.by_key, "another message with this key may wait");
+            (route.queues, route.delays)
+        };
+        assert_eq!(routed(&vhost, &with_delay(100)), (vec![], vec![(DELAYS, 100)]));
+        for properties in [with_delay(-100), with_delay(0), vec![0, 0]] {
+            assert_eq!(routed(&vhost, &properties), (vec![QueueId::new(1)], vec![]));
+        }
+        let changes = vhost.delete_exchange(&name("later"), false, &Access::unlimited()).expect("deleted");
+        assert!(changes.contains(&Change::QueueRemoved(DELAYS)));
+        assert_eq!((vhost.take_orphans(), vhost.take_orphans()), (vec![DELAYS], vec![]));
+    }
+
+    #[test]
+    fn a_binding_brings_history_once() {
+        let mut vhost = Vhost::new(name("/"));
+        declare(&mut vhost, "recent", "x-recent-history", None);
+        add_queue(&mut vhost, "q", 1);
+        let keys = [&b"k"[..]];
+        let route = vhost.route(b"recent", &Routing::new(&keys, &[0, 0], 0)).expect("there");
+        assert_eq!((&route.histories, route.by_key), (&vec![name("recent")], false));
+        let mut builder = ArenaBuilder::new();
+        builder.push(&MessageParts {
+            exchange: b"recent",
+            routing_key: b"k",
+            properties: &[0, 0],
+            body: Body::Borrowed(b"body"),
+            persistent: false,
+            priority: 0,
+            expiration_ms: None,
+            broker_deaths: false,
+            enqueued_at: Timestamp::from_millis(0),
+        });
+        vhost.remember(&route.histories, &builder.finish());
+        assert_eq!(vhost.history_for(&binding("recent", 1)).len(), 1);
+        vhost.bind(binding("recent", 1)).expect("bound");
+        assert!(vhost.history_for(&binding("recent", 1)).is_empty());
+    }
+}
