@@ -93,7 +93,7 @@ fn route_by_topic(bencher: Bencher<'_, '_>, bindings: u32) {
             server_named: false,
         };
         let id = QueueId::new(number + 1);
-        vhost.declare_queue(declaration, ConnectionId::new(1), &Access::unlimited(), || id).expect("declared");
+        vhost.declare_queue(declaration, ConnectionId::new(1), &Access::unlimited(), || Ok(id)).expect("declared");
     }
     for number in 0..bindings {
         let pattern = match number % 3 {

@@ -11,6 +11,7 @@ use std::time::Duration;
 use leveret_protocol::{FRAME_MIN_SIZE, ShortString};
 
 use super::{AMQP_PORT, Compat, Config, DataDir};
+use crate::engine::queue::QueueType;
 
 /// Why a configuration is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,6 +71,9 @@ const KEYS: &[&str] = &[
     "default_user",
     "default_pass",
     "default_vhost",
+    "default_queue_type",
+    "cluster_queue_limit",
+    "cluster_exchange_limit",
     "anonymous_login_user",
     "anonymous_login_pass",
     "default_user_tags.*",
@@ -154,6 +158,12 @@ impl Settings {
         match key {
             "default_user" => value.clone_into(&mut config.default_user),
             "default_pass" => value.clone_into(&mut config.default_pass),
+            "default_queue_type" => {
+                config.default_queue_type = QueueType::from_word(value.as_bytes())
+                    .ok_or_else(|| ConfigError(format!("{key}: classic, quorum or stream, not '{value}'")))?;
+            }
+            "cluster_queue_limit" => config.queue_limit = Some(number(value, key)?),
+            "cluster_exchange_limit" => config.exchange_limit = Some(number(value, key)?),
             "anonymous_login_user" if value == "none" => config.anonymous_login = None,
             "anonymous_login_user" => value.clone_into(&mut config.anonymous_login.get_or_insert_default().0),
             "anonymous_login_pass" => value.clone_into(&mut config.anonymous_login.get_or_insert_default().1),

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use leveret_protocol::ShortString;
 
+use crate::engine::queue::QueueType;
+
 pub use file::{ConfigError, Format, Logging, Settings, parse_listen};
 
 /// The port of AMQP 0-9-1.
@@ -62,6 +64,12 @@ pub struct Config {
     pub default_permissions: [String; 3],
     /// Users that may log in only from this machine.
     pub loopback_users: Vec<String>,
+    /// The type of queues declared without one, in vhosts that have no default of their own.
+    pub default_queue_type: QueueType,
+    /// Queues at most, of all vhosts together.
+    pub queue_limit: Option<u64>,
+    /// Exchanges at most, of all vhosts together.
+    pub exchange_limit: Option<u64>,
     /// Name and password that clients with the mechanism ANONYMOUS log in with; `None` refuses them.
     pub anonymous_login: Option<(String, String)>,
     /// The vhost that a new broker starts with.
@@ -100,6 +108,9 @@ impl Default for Config {
             default_user_tags: vec!["administrator".to_owned()],
             default_permissions: [".*", ".*", ".*"].map(str::to_owned),
             loopback_users: vec!["guest".to_owned()],
+            default_queue_type: QueueType::Classic,
+            queue_limit: None,
+            exchange_limit: None,
             anonymous_login: Some(("guest".to_owned(), "guest".to_owned())),
             default_vhost: ShortString::from_static("/"),
             heartbeat_seconds: 60,

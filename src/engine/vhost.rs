@@ -165,7 +165,7 @@ pub struct Vhost {
     /// Queues at most.
     max_queues: Option<u64>,
     /// The type of queues declared without one.
-    default_queue_type: Option<ShortString>,
+    default_queue_type: QueueType,
     /// The vhost was deleted: nothing is declared in it any more.
     ended: bool,
     version: u64,
@@ -196,7 +196,7 @@ impl Vhost {
             orphans: Vec::new(),
             policies: Policies::default(),
             max_queues: None,
-            default_queue_type: None,
+            default_queue_type: QueueType::Classic,
             ended: false,
             version: 0,
         };
@@ -230,11 +230,10 @@ impl Vhost {
     }
 
     /// Takes over what the vhost's own record says.
-    pub fn configure(&mut self, record: &VhostRecord) {
+    pub fn configure(&mut self, record: &VhostRecord, node_default: QueueType) {
         self.max_queues = record.limit("max-queues");
-        let default =
-            record.default_queue_type.as_deref().filter(|kind| !matches!(*kind, "" | "undefined" | "classic"));
-        self.default_queue_type = default.map(ShortString::truncated);
+        let own = record.default_queue_type.as_deref().filter(|word| !matches!(*word, "" | "undefined"));
+        self.default_queue_type = own.and_then(|word| QueueType::from_word(word.as_bytes())).unwrap_or(node_default);
     }
 
     /// Takes over new policies. Returns the queues whose settings are others now.
@@ -581,13 +580,13 @@ impl Vhost {
         AmqpError::QueueLocked { queue: name.clone(), vhost: self.name.clone() }
     }
 
-    /// queue.declare (RabbitMQ's order of checks). `next_id` names a new queue.
+    /// queue.declare (RabbitMQ's order of checks). `next_id` numbers a new queue or refuses it.
     pub fn declare_queue(
         &mut self,
         mut declaration: QueueDeclaration,
         connection: ConnectionId,
         access: &Access,
-        next_id: impl FnOnce() -> QueueId,
+        next_id: impl FnOnce() -> Result<QueueId, AmqpError>,
     ) -> Result<(Declared, Vec<Change>), AmqpError> {
         self.default_type(&mut declaration);
         let name = declaration.name;
@@ -640,7 +639,7 @@ impl Vhost {
                 record.name, self.name
             )));
         }
-        record.id = next_id();
+        record.id = next_id()?;
         let id = record.id;
         self.version += 1;
         self.restore_queue(record.clone());
@@ -650,14 +649,17 @@ impl Vhost {
 
     /// Fills in the vhost's default type where the client names none and the other properties allow it.
     fn default_type(&self, declaration: &mut QueueDeclaration) {
-        if let Some(kind) = &self.default_queue_type
+        if self.default_queue_type != QueueType::Classic
             && declaration.arguments.get("x-queue-type").is_none()
             && declaration.durable
             && !declaration.exclusive
             && !declaration.auto_delete
             && !declaration.server_named
         {
-            declaration.arguments.push(ShortString::from_static("x-queue-type"), long_string(kind.as_bytes()));
+            declaration.arguments.push(
+                ShortString::from_static("x-queue-type"),
+                long_string(self.default_queue_type.as_str().as_bytes()),
+            );
         }
     }
 
@@ -814,7 +816,7 @@ mod tests {
 
     fn declare(vhost: &mut Vhost, text: &'static str, number: u64) -> QueueId {
         let (declared, changes) =
-            vhost.declare_queue(queue(text), ME, &Access::unlimited(), || QueueId::new(number)).expect("declared");
+            vhost.declare_queue(queue(text), ME, &Access::unlimited(), || Ok(QueueId::new(number))).expect("declared");
         assert_eq!(changes.len(), 1);
         match declared {
             Declared::Created(id, _) | Declared::Existed(id) => id,
@@ -914,10 +916,10 @@ mod tests {
     fn an_exclusive_queue_is_locked_for_others() {
         let mut vhost = Vhost::new(name("/"));
         let exclusive = QueueDeclaration { exclusive: true, ..queue("q") };
-        vhost.declare_queue(exclusive, ME, &Access::unlimited(), || QueueId::new(1)).expect("declared");
+        vhost.declare_queue(exclusive, ME, &Access::unlimited(), || Ok(QueueId::new(1))).expect("declared");
         let other = ConnectionId::new(2);
         assert!(matches!(vhost.queue(&name("q"), other), Err(AmqpError::QueueLocked { .. })));
-        let redeclared = vhost.declare_queue(queue("q"), ME, &Access::unlimited(), || QueueId::new(2));
+        let redeclared = vhost.declare_queue(queue("q"), ME, &Access::unlimited(), || Ok(QueueId::new(2)));
         assert!(matches!(redeclared, Err(AmqpError::QueueLocked { .. })));
     }
 }

@@ -201,7 +201,7 @@ impl Registry {
                 let Ok(name) = ShortString::try_from(record.name.as_str()) else { return };
                 let vhost = self.add_vhost(&name);
                 vhost.connections.limit(record.limit("max-connections"));
-                vhost.state.write().configure(record);
+                vhost.state.write().configure(record, self.config.default_queue_type);
             }
             Record::User(user) => {
                 let usage = self.users.entry(user.name.clone()).or_default().clone();

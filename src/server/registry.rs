@@ -276,6 +276,22 @@ impl Registry {
         }
     }
 
+    /// Refuses one exchange more than the configured limit. Exchanges declared at the same moment may both get through.
+    pub(super) fn check_exchange_limit(&self, vhost: &VhostCell, exchange: &ShortString) -> Result<(), AmqpError> {
+        let Some(max) = self.config.exchange_limit else { return Ok(()) };
+        if vhost.state.read().check_exchange(exchange).is_ok() {
+            return Ok(());
+        }
+        let count: usize = self.vhost_cells().iter().map(|cell| cell.state.read().exchanges().count()).sum();
+        if (count as u64) < max {
+            return Ok(());
+        }
+        Err(AmqpError::BadArgument(format!(
+            "cannot declare exchange '{exchange}' in vhost '{}': exchange limit of {max} is reached",
+            vhost.name
+        )))
+    }
+
     /// Changes a vhost's definitions and hands what is durable to the store, under the vhost's lock.
     pub(super) fn define<R>(
         &self,
@@ -325,7 +341,13 @@ impl Registry {
         let name = declaration.name.clone();
         let missing = || AmqpError::QueueNotFound { queue: name.clone(), vhost: vhost.name.clone() };
         self.define(vhost, waiter, |state| {
-            let (declared, changes) = state.declare_queue(declaration, connection, access, || self.new_queue_id())?;
+            let next_id = || match self.config.queue_limit {
+                Some(max) if self.queues.len() as u64 >= max => Err(AmqpError::BadArgument(format!(
+                    "cannot declare queue '{name}': queue limit in cluster ({max}) is reached"
+                ))),
+                _ => Ok(self.new_queue_id()),
+            };
+            let (declared, changes) = state.declare_queue(declaration, connection, access, next_id)?;
             let cell = match declared {
                 Declared::Existed(id) => self.queue(id).ok_or_else(missing)?,
                 Declared::Created(id, settings) => {

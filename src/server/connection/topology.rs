@@ -46,6 +46,7 @@ impl Session {
                 arguments: declare.arguments,
             };
             let access = self.access();
+            self.registry.check_exchange_limit(&self.vhost, &record.name)?;
             self.registry.declare_exchange(&self.vhost, record, &access, self.now, &self.waiter)?
         };
         if !no_wait {

@@ -29,11 +29,19 @@ pub enum QueueType {
 impl QueueType {
     /// The type that a declaration asks for; `None` for one that there is not.
     pub fn from_arguments(arguments: &FieldTable) -> Option<Self> {
-        match arguments.get("x-queue-type").map(leveret_protocol::FieldValue::as_long_str) {
-            None | Some(Some(b"classic" | b"" | b"undefined")) => Some(Self::Classic),
-            Some(Some(b"quorum")) => Some(Self::Quorum),
-            Some(Some(b"stream")) => Some(Self::Stream),
-            Some(_) => None,
+        match arguments.get("x-queue-type") {
+            None => Some(Self::Classic),
+            Some(value) => Self::from_word(value.as_long_str()?),
+        }
+    }
+
+    /// The type with this name; the empty one stands for the default.
+    pub const fn from_word(word: &[u8]) -> Option<Self> {
+        match word {
+            b"classic" | b"" | b"undefined" => Some(Self::Classic),
+            b"quorum" => Some(Self::Quorum),
+            b"stream" => Some(Self::Stream),
+            _ => None,
         }
     }
 
