@@ -164,6 +164,15 @@ pub enum AmqpError {
         /// What was negotiated.
         channel_max: u16,
     },
+    /// The broker has as many connections as it takes.
+    NodeConnectionLimit(u32),
+    /// The broker has as many channels as it takes.
+    NodeChannelLimit {
+        /// The broker's name.
+        node: String,
+        /// The limit.
+        max: u32,
+    },
     /// A connection-level method at the wrong time; the word is the connection's state.
     UnexpectedMethod(&'static str),
     /// A frame that does not follow from the one before (spec §4.2.6). The text is complete.
@@ -238,6 +247,8 @@ impl AmqpError {
             | Self::VhostRefused(_)
             | Self::TooManyChannels { .. }
             | Self::UserChannelLimit { .. }
+            | Self::NodeConnectionLimit(_)
+            | Self::NodeChannelLimit { .. }
             | Self::BadTuning(_) => ReplyCode::NOT_ALLOWED,
             Self::NotImplemented(_) => ReplyCode::NOT_IMPLEMENTED,
             Self::UnimplementedMethod => ReplyCode::COMMAND_INVALID,
@@ -265,6 +276,7 @@ impl AmqpError {
             Self::TooManyChannels { .. }
                 | Self::AckTimeout { .. }
                 | Self::UserChannelLimit { .. }
+                | Self::NodeChannelLimit { .. }
                 | Self::ConnectionForced(_)
                 | Self::LoginRefused { .. }
                 | Self::UndecodableProperties
@@ -351,6 +363,12 @@ impl fmt::Display for AmqpError {
                 f,
                 "number of channels opened for user '{user}' has reached the maximum allowed user limit of ({max})"
             ),
+            Self::NodeConnectionLimit(max) => {
+                write!(f, "connection refused: node connection limit ({max}) is reached")
+            }
+            Self::NodeChannelLimit { node, max } => {
+                write!(f, "number of channels opened on node '{node}' has reached the maximum allowed limit of ({max})")
+            }
             Self::UnexpectedMethod(state) => write!(f, "unexpected method in connection state {state}"),
             Self::LoginRefused { mechanism } => write!(
                 f,

@@ -25,4 +25,5 @@ mod server;
 pub mod store;
 
 pub use config::{Compat, Config, DataDir};
+pub use server::alarms::{Levels, Resource, ResourceStatus};
 pub use server::broker::{Broker, StartError};

@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use leveret_protocol::{FRAME_MIN_SIZE, ShortString};
 
-use super::{AMQP_PORT, Compat, Config, DataDir};
+use super::limits::{DISK_SHARE_MAX, Limit, Share, parse_octets, parse_share};
+use super::{AMQP_PORT, Compat, Config, DataDir, full_node_name};
 use crate::engine::queue::QueueType;
 
 /// Why a configuration is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConfigError(String);
+pub struct ConfigError(pub(super) String);
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -94,6 +95,14 @@ const KEYS: &[&str] = &[
     "log.console.formatter",
     "data_dir",
     "cluster_name",
+    "vm_memory_high_watermark.relative",
+    "vm_memory_high_watermark.absolute",
+    "disk_free_limit.relative",
+    "disk_free_limit.absolute",
+    "total_memory_available_override_value",
+    "memory_monitor_interval",
+    "connection_max",
+    "channel_max_per_node",
 ];
 
 impl Settings {
@@ -126,10 +135,14 @@ impl Settings {
             ("RABBITMQ_DEFAULT_USER", "default_user"),
             ("RABBITMQ_DEFAULT_PASS", "default_pass"),
             ("RABBITMQ_DEFAULT_VHOST", "default_vhost"),
+            ("RABBITMQ_VM_MEMORY_HIGH_WATERMARK", "vm_memory_high_watermark.relative"),
         ] {
             if let Some(value) = variable(name) {
                 self.set(key, &value).map_err(|ConfigError(text)| ConfigError(format!("{name}: {text}")))?;
             }
+        }
+        if let Some(name) = variable("RABBITMQ_NODENAME").filter(|name| !name.is_empty()) {
+            self.config.node_name = full_node_name(&name);
         }
         let port = variable("RABBITMQ_NODE_PORT").map(|port| number(&port, "RABBITMQ_NODE_PORT")).transpose()?;
         let address = variable("RABBITMQ_NODE_IP_ADDRESS").filter(|address| !address.is_empty());
@@ -154,6 +167,9 @@ impl Settings {
     }
 
     fn set(&mut self, key: &str, value: &str) -> Result<(), ConfigError> {
+        if self.set_limit(key, value).map_err(|ConfigError(text)| ConfigError(format!("{key}: {text}")))? {
+            return Ok(());
+        }
         let config = &mut self.config;
         match key {
             "default_user" => value.clone_into(&mut config.default_user),
@@ -238,6 +254,35 @@ impl Settings {
         Ok(())
     }
 
+    /// Sets a limit of the whole broker; false if the key is none.
+    fn set_limit(&mut self, key: &str, value: &str) -> Result<bool, ConfigError> {
+        let Config { resource_limits, monitor_interval, node_limits, .. } = &mut self.config;
+        match key {
+            "vm_memory_high_watermark.relative" => {
+                resource_limits.memory = Limit::OfMemory(parse_share(value, Share::ALL)?);
+            }
+            "vm_memory_high_watermark.absolute" => resource_limits.memory = Limit::Octets(parse_octets(value)?),
+            "disk_free_limit.relative" => {
+                resource_limits.disk_free = Limit::OfMemory(parse_share(value, DISK_SHARE_MAX)?);
+            }
+            "disk_free_limit.absolute" => resource_limits.disk_free = Limit::Octets(parse_octets(value)?),
+            "total_memory_available_override_value" => resource_limits.total_memory = Some(parse_octets(value)?),
+            "memory_monitor_interval" => {
+                *monitor_interval = Duration::from_millis(
+                    value
+                        .parse()
+                        .ok()
+                        .filter(|millis| *millis > 0)
+                        .ok_or_else(|| ConfigError(format!("expected milliseconds, at least 1, got '{value}'")))?,
+                );
+            }
+            "connection_max" => node_limits.connections = at_most(value)?,
+            "channel_max_per_node" => node_limits.channels = at_most(value)?,
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
     /// A port on every address, or an address with a port; `none` for no listener.
     fn add_listener(&mut self, value: &str, key: &str) -> Result<(), ConfigError> {
         if !std::mem::replace(&mut self.listeners_set, true) {
@@ -255,6 +300,15 @@ impl Settings {
         }
         Ok(())
     }
+}
+
+/// A number, or `infinity` for no limit.
+fn at_most(value: &str) -> Result<Option<u32>, ConfigError> {
+    if value == "infinity" {
+        return Ok(None);
+    }
+    let number = value.parse().map_err(|_| ConfigError(format!("expected a number or 'infinity', got '{value}'")))?;
+    Ok(Some(number))
 }
 
 fn loopback(port: u16) -> Vec<SocketAddr> {
@@ -349,6 +403,26 @@ mod tests {
         assert!(read("\nheartbeat").expect_err("no value").starts_with("line 2: expected 'key = value'"));
         assert!(read("channel_max = 0").is_err() && read("frame_max = 100").is_err());
         assert!(read("heartbeat = 70000").is_err() && read("listeners.tcp.1 = nowhere").is_err());
+    }
+
+    #[test]
+    fn limits_are_read() {
+        let settings = read(
+            "vm_memory_high_watermark.relative = 0.4\ndisk_free_limit.absolute = 2GB\nconnection_max = 7\n\
+             channel_max_per_node = infinity\nmemory_monitor_interval = 2500\n",
+        );
+        let config = settings.expect("valid").config;
+        assert_eq!(config.resource_limits.memory, Limit::OfMemory(Share::from_thousandths(400)));
+        assert_eq!(config.resource_limits.disk_free, Limit::Octets(2_000_000_000));
+        assert_eq!(config.monitor_interval, Duration::from_millis(2500));
+        let limits = config.node_limits;
+        assert_eq!((limits.connections, limits.channels), (Some(7), None));
+        assert_eq!(
+            read("disk_free_limit.absolute = much").err().as_deref(),
+            Some("line 1: disk_free_limit.absolute: expected octets such as 50MB, 1GiB or 1048576, got 'much'")
+        );
+        assert!(read("vm_memory_high_watermark.relative = 1.5").is_err());
+        assert!(read("memory_monitor_interval = 0").is_err() && read("connection_max = -1").is_err());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Configuration: flags over environment over file over defaults, into one validated [`Config`].
 
 mod file;
+mod limits;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use leveret_protocol::ShortString;
 use crate::engine::queue::QueueType;
 
 pub use file::{ConfigError, Format, Logging, Settings, parse_listen};
+pub use limits::{Limit, ResourceLimits, Share, parse_octets, parse_share};
 
 /// The port of AMQP 0-9-1.
 pub const AMQP_PORT: u16 = 5672;
@@ -43,6 +45,15 @@ pub enum Compat {
     /// As 4.x.
     #[default]
     V4,
+}
+
+/// How many of a kind the whole broker takes; `None` for no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NodeLimits {
+    /// Open connections.
+    pub connections: Option<u32>,
+    /// Open channels of all connections.
+    pub channels: Option<u32>,
 }
 
 /// A broker's configuration.
@@ -92,6 +103,14 @@ pub struct Config {
     pub handshake_timeout: Duration,
     /// What the broker says it is.
     pub identity: Identity,
+    /// The broker's name among others, `rabbit@host`.
+    pub node_name: String,
+    /// When publishers are stopped because memory or disk run low.
+    pub resource_limits: ResourceLimits,
+    /// Longest time between two looks at memory and disk. They are looked at more often when they are near their limits.
+    pub monitor_interval: Duration,
+    /// How many connections and channels there may be.
+    pub node_limits: NodeLimits,
 }
 
 impl Default for Config {
@@ -126,6 +145,10 @@ impl Default for Config {
                 version: "4.2.0".to_owned(),
                 cluster_name: "leveret".to_owned(),
             },
+            node_name: full_node_name("rabbit"),
+            resource_limits: ResourceLimits::default(),
+            monitor_interval: Duration::from_secs(1),
+            node_limits: NodeLimits::default(),
         }
     }
 }
@@ -141,6 +164,16 @@ impl Config {
         let local = from.is_loopback() || from.to_canonical().is_loopback();
         local || !self.loopback_users.iter().any(|name| name == user)
     }
+}
+
+/// A node's name with its host: `name` itself if it names one, else this machine's, up to its first dot.
+fn full_node_name(name: &str) -> String {
+    if name.contains('@') {
+        return name.to_owned();
+    }
+    let host = sysinfo::System::host_name().unwrap_or_default();
+    let host = host.split('.').next().filter(|host| !host.is_empty()).unwrap_or("localhost");
+    format!("{name}@{host}")
 }
 
 #[cfg(test)]

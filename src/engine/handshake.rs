@@ -75,6 +75,8 @@ pub struct ClientCapabilities {
     pub consumer_cancel_notify: bool,
     /// Wants to be told why its login failed.
     pub authentication_failure_close: bool,
+    /// Wants to be told that it is blocked by a resource alarm.
+    pub connection_blocked: bool,
 }
 
 impl ClientCapabilities {
@@ -90,6 +92,7 @@ impl ClientCapabilities {
         Self {
             consumer_cancel_notify: has("consumer_cancel_notify"),
             authentication_failure_close: has("authentication_failure_close"),
+            connection_blocked: has("connection.blocked"),
         }
     }
 }

@@ -7,6 +7,7 @@ pub mod channel;
 pub mod dead_letter;
 pub mod directory;
 pub mod exchange;
+pub mod firehose;
 pub mod handshake;
 pub mod message;
 pub mod names;

@@ -5,15 +5,17 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use leveret_protocol::ShortString;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::info;
 
+use super::alarms::{Meter, ResourceStatus};
 use super::directory::hash_password;
 use super::registry::Registry;
-use super::{clock, listener, timer};
-use crate::config::{Config, DataDir};
+use super::{alarms, clock, listener, timer};
+use crate::config::{Config, DataDir, Limit};
 use crate::engine::directory::{DirectoryError, Record, RecordKey, User, VhostRecord};
 use crate::error::AmqpError;
 use crate::store::disk::DiskStore;
@@ -44,6 +46,7 @@ pub struct Broker {
     stop: CancellationToken,
     failed: CancellationToken,
     timer: JoinHandle<()>,
+    monitor: JoinHandle<()>,
 }
 
 impl Broker {
@@ -78,6 +81,9 @@ impl Broker {
             }
         };
         let registry = Registry::new(config, store, recovered, clock::seed(), clock::now());
+        // A resource that is low from the start stops the first publisher.
+        let mut meter = Meter::new(&registry.config.data_dir, registry.config.resource_limits.total_memory);
+        alarms::look(&registry, &mut meter);
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let mut addresses = Vec::new();
         for listener in listeners {
@@ -87,7 +93,8 @@ impl Broker {
             tasks.spawn(listener::run(listener, registry.clone(), tasks.clone(), stop.clone()));
         }
         let timer = tokio::spawn(timer::run(registry.clone()));
-        Ok(Self { registry, addresses, tasks, stop, failed, timer })
+        let monitor = tokio::spawn(alarms::run(registry.clone(), meter));
+        Ok(Self { registry, addresses, tasks, stop, failed, timer, monitor })
     }
 
     /// The address of the first listener.
@@ -149,6 +156,27 @@ impl Broker {
         hash_password(password.as_bytes())
     }
 
+    /// How memory and disk stand, and which alarms are in effect.
+    pub fn resource_status(&self) -> ResourceStatus {
+        self.registry.resource_status()
+    }
+
+    /// Sets the memory that the process may use before publishers are stopped, until a restart.
+    pub fn set_memory_limit(&self, limit: Limit) {
+        self.registry.set_memory_limit(limit);
+    }
+
+    /// Sets the space that must be free on the data directory's disk, until a restart.
+    pub fn set_disk_free_limit(&self, limit: Limit) {
+        self.registry.set_disk_free_limit(limit);
+    }
+
+    /// Switches copies of all that is published and delivered in a vhost to `amq.rabbitmq.trace` on or off, until a
+    /// restart. False if there is no such vhost.
+    pub fn set_tracing(&self, vhost: &ShortString, on: bool) -> bool {
+        self.registry.set_tracing(vhost, on)
+    }
+
     /// Completes when the store failed: the broker must be stopped.
     pub async fn failed(&self) {
         self.failed.cancelled().await;
@@ -164,6 +192,7 @@ impl Broker {
             info!(connections = self.registry.connection_count(), "clients that did not answer are cut off");
         }
         self.timer.abort();
+        self.monitor.abort();
         let registry = self.registry.clone();
         let closed = tokio::task::spawn_blocking(move || registry.close()).await;
         if closed.is_err() {
@@ -177,5 +206,6 @@ impl Drop for Broker {
     fn drop(&mut self) {
         self.stop.cancel();
         self.timer.abort();
+        self.monitor.abort();
     }
 }

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use super::connection;
+use super::connection::{self, Ends};
 use super::registry::Registry;
 
 /// How long to wait when the system has no more sockets to give.
@@ -27,7 +27,9 @@ pub(super) async fn run(listener: TcpListener, registry: Arc<Registry>, tasks: T
                 if let Err(cause) = socket.set_nodelay(true) {
                     info!(%peer, %cause, "socket option refused");
                 }
-                tasks.spawn(connection::serve(socket, peer, registry.clone()));
+                // Unknown only if the peer is gone already.
+                let local = socket.local_addr().unwrap_or(peer);
+                tasks.spawn(connection::serve(socket, Ends { peer, local }, registry.clone()));
             }
             Err(cause) => {
                 warn!(%cause, "a connection cannot be accepted; trying again");

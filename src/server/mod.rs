@@ -1,5 +1,6 @@
 //! The shell: sockets, locks, timers. It carries out what the engine decides.
 
+pub(crate) mod alarms;
 pub(crate) mod broker;
 pub(crate) mod clock;
 mod connection;
@@ -9,6 +10,7 @@ pub(crate) mod listener;
 mod outbox;
 mod placing;
 mod queue_cell;
+mod quota;
 pub(crate) mod registry;
 mod replies;
 mod timer;

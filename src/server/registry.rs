@@ -5,7 +5,7 @@
 //! in the order in which they happened. A map's guard is dropped before anything else is locked.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use dashmap::DashMap;
 use leveret_protocol::ShortString;
@@ -13,9 +13,11 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 use tracing::info;
 
+use super::alarms::Alarms;
 use super::directory::{Usage, UserUsage, first_records};
 use super::outbox::{Event, Outbox};
 use super::queue_cell::QueueCell;
+use super::quota::Quota;
 use super::replies::Replies;
 use super::timer::Timer;
 use super::work::Work;
@@ -37,6 +39,8 @@ pub(crate) struct VhostCell {
     /// A copy of the state's version, to be read without the lock.
     version: AtomicU64,
     rights_version: AtomicU64,
+    /// What is published and delivered is copied to the trace exchange.
+    traced: AtomicBool,
 }
 
 impl VhostCell {
@@ -46,8 +50,15 @@ impl VhostCell {
             connections: Usage::default(),
             version: AtomicU64::new(state.version()),
             rights_version: AtomicU64::new(0),
+            traced: AtomicBool::new(false),
             state: RwLock::new(state),
         }
+    }
+
+    /// Whether what is published and delivered is copied to the trace exchange.
+    #[inline]
+    pub(super) fn is_traced(&self) -> bool {
+        self.traced.load(Ordering::Relaxed)
     }
 
     /// Grows with every change that can alter a route, or whether a user may publish.
@@ -101,6 +112,10 @@ pub(crate) struct Registry {
     pub(super) timer: Timer,
     pub(super) directory: RwLock<Directory>,
     pub(super) users: DashMap<String, Arc<UserUsage>>,
+    pub(super) alarms: Alarms,
+    /// Open connections, and open channels of all of them.
+    pub(super) connection_quota: Arc<Quota>,
+    pub(super) channel_quota: Arc<Quota>,
     vhosts: DashMap<ShortString, Arc<VhostCell>>,
     queues: DashMap<QueueId, Arc<QueueCell>>,
     pub(super) connections: DashMap<ConnectionId, ConnectionEntry>,
@@ -125,6 +140,9 @@ impl Registry {
             timer: Timer::default(),
             directory: RwLock::default(),
             users: DashMap::new(),
+            alarms: Alarms::new(config.resource_limits),
+            connection_quota: Quota::new(config.node_limits.connections),
+            channel_quota: Quota::new(config.node_limits.channels),
             vhosts: DashMap::new(),
             queues: DashMap::new(),
             connections: DashMap::new(),
@@ -268,10 +286,13 @@ impl Registry {
         self.connections.len()
     }
 
+    fn outboxes(&self) -> Vec<Arc<Outbox>> {
+        self.connections.iter().map(|entry| entry.value().outbox.clone()).collect()
+    }
+
     /// Tells every connection to close.
     pub(super) fn close_connections(&self, reason: &AmqpError) {
-        let outboxes: Vec<_> = self.connections.iter().map(|entry| entry.value().outbox.clone()).collect();
-        for outbox in outboxes {
+        for outbox in self.outboxes() {
             outbox.push(Event::Close(reason.clone()));
         }
     }
@@ -290,6 +311,21 @@ impl Registry {
             "cannot declare exchange '{exchange}' in vhost '{}': exchange limit of {max} is reached",
             vhost.name
         )))
+    }
+
+    /// Has every connection look around: something that it may wait for has come.
+    pub(super) fn wake_connections(&self) {
+        for outbox in self.outboxes() {
+            outbox.wake();
+        }
+    }
+
+    /// Switches copies of a vhost's messages to its trace exchange on or off, until a restart. False without such a vhost.
+    pub(crate) fn set_tracing(&self, vhost: &ShortString, on: bool) -> bool {
+        let Some(vhost) = self.vhost(vhost) else { return false };
+        info!(vhost = %vhost.name, on, "tracing switched");
+        vhost.traced.store(on, Ordering::Relaxed);
+        true
     }
 
     /// Changes a vhost's definitions and hands what is durable to the store, under the vhost's lock.

@@ -152,6 +152,10 @@ impl Session {
                 let properties = counted.as_deref().unwrap_or(message.properties());
                 let out = &mut self.output;
                 encode_get_ok(id, &message, properties, tag.get(), run.redelivered, left, frame_max, out);
+                if self.vhost.is_traced() {
+                    self.trace_delivery(id, &cell, &run);
+                    self.submit();
+                }
             }
             Get::Empty => self.send(id, basic::GetEmpty::default()),
             Get::Loading => {
@@ -300,6 +304,7 @@ impl Session {
             return false;
         }
         let mut has_room_again = false;
+        self.traced = self.vhost.is_traced();
         for event in events.drain(..) {
             match event {
                 Event::Deliver(delivery) => {
@@ -355,6 +360,11 @@ impl Session {
                 let properties = properties_with_count(&message, run.delivery_count);
                 head.encode_with(&message, &properties, tag.get(), run.redelivered, frame_max, &mut self.output);
             }
+        }
+        if self.traced
+            && let Some(cell) = self.cell(*queue)
+        {
+            self.trace_delivery(*channel, &cell, run);
         }
     }
 

@@ -9,9 +9,14 @@
 //!
 //! Each turn takes what waits in the outbox, reads what the socket has, works through all whole frames, then writes once.
 //! Back-pressure is a task that stops reading: while its own output is not taken, or while the store has too much to write.
+//!
+//! A client that publishes while a resource alarm is in effect is blocked: after the first content header or body frame
+//! nothing is read or processed, not even a close, until all alarms have ended. What goes out goes on: deliveries, confirms,
+//! heartbeats. That the peer is gone is noticed meanwhile only by writing to it.
 
 mod consuming;
 mod delivery;
+mod firehose;
 mod handshake;
 mod late_acks;
 mod marked;
@@ -30,7 +35,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use leveret_protocol::{ChannelId, FRAME_OVERHEAD_BYTES, Method, connection, split_frame};
+use leveret_protocol::{ChannelId, FRAME_OVERHEAD_BYTES, Method, ShortString, connection, split_frame};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep};
 use tokio_util::io::poll_read_buf;
@@ -59,11 +64,27 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(30);
 /// The same after an error in the framing: what follows cannot be read.
 const OUT_OF_SYNC_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// The addresses that a connection leads from and to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ends {
+    pub(super) peer: SocketAddr,
+    pub(super) local: SocketAddr,
+}
+
+impl Ends {
+    /// `ip:port -> ip:port`, as RabbitMQ names a connection.
+    fn link(self) -> String {
+        let canonical = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
+        format!("{} -> {}", canonical(self.peer), canonical(self.local))
+    }
+}
+
 /// Serves one client until it is gone.
-pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut socket: S, peer: SocketAddr, registry: Arc<Registry>) {
+pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut socket: S, ends: Ends, registry: Arc<Registry>) {
+    let peer = ends.peer;
     let mut input = BytesMut::with_capacity(READ_MIN_BYTES);
     let Some(opened) = handshake::open(&mut socket, &mut input, &registry, peer).await else { return };
-    let Opened { user, capabilities, limits, vhost, admission, name } = opened;
+    let Opened { user, capabilities, limits, vhost, admission, name, permit } = opened;
     let outbox = Arc::new(Outbox::new());
     let entry = ConnectionEntry { outbox: outbox.clone(), user: user.clone(), vhost: vhost.clone() };
     let id = registry.add_connection(entry);
@@ -75,9 +96,11 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut socket: S, peer
         vhost,
         id,
         user,
+        link: ends.link().into_boxed_str(),
         capabilities,
         limits,
         channels: Vec::new(),
+        permits: vec![permit],
         output: Output::default(),
         waiter: outbox.clone(),
         outbox,
@@ -95,6 +118,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut socket: S, peer
         partial: false,
         last_ticket: Ticket::NONE,
         events: Vec::new(),
+        traced: false,
         waiting_get: None,
     };
     let mut driver = Driver {
@@ -102,6 +126,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut socket: S, peer
         session,
         input,
         parked: Bytes::new(),
+        blocked: false,
         read_bytes: READ_MIN_BYTES,
         phase: Phase::Running,
         durable: Ticket::NONE,
@@ -168,8 +193,10 @@ struct Driver<S> {
     socket: S,
     session: Session,
     input: BytesMut,
-    /// Whole frames that wait until a basic.get is answered.
+    /// Whole frames that wait until a basic.get is answered or the connection is not blocked any more.
     parked: Bytes,
+    /// The client published during a resource alarm: nothing is read until all alarms have ended.
+    blocked: bool,
     read_bytes: usize,
     phase: Phase,
     durable: Ticket,
@@ -227,7 +254,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                 self.session.output.open_gates(durable);
                 self.session.emit_confirms();
             }
-            if self.session.waiting_get.is_some() || !self.parked.is_empty() {
+            if self.blocked && !self.session.registry.alarms.any() {
+                self.unblock();
+                progress = true;
+            }
+            if !self.blocked && (self.session.waiting_get.is_some() || !self.parked.is_empty()) {
                 progress |= self.resume_parked();
             }
             if self.may_read(full) {
@@ -280,7 +311,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         }
         let waits = self.session.waiting_get.is_some() || !self.parked.is_empty();
         let saturated = self.session.waits_for_store() && self.session.registry.store.is_saturated();
-        !full && !waits && !saturated
+        !full && !waits && !saturated && !self.blocked
     }
 
     /// Reads more at once while reads fill the buffer, less when they do not.
@@ -317,6 +348,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                 match progress {
                     Progress::Open => {}
                     Progress::Waiting => self.parked = data.slice(used..),
+                    Progress::Blocked => {
+                        self.parked = data.slice(used..);
+                        self.block();
+                    }
                     Progress::ClosedByClient => {
                         let deadline = self.close_deadline();
                         self.phase = Phase::Ending { deadline };
@@ -331,7 +366,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         }
     }
 
-    /// Goes on after a basic.get that waited for the disk; true when it was answered.
+    fn block(&mut self) {
+        self.blocked = true;
+        let reason = self.session.registry.alarms.reason();
+        info!(connection = self.session.id.get(), reason, "connection blocked");
+        if self.session.capabilities.connection_blocked {
+            let reason = ShortString::truncated(&reason);
+            self.session.send(ChannelId::ZERO, connection::Blocked { reason });
+        }
+    }
+
+    fn unblock(&mut self) {
+        self.blocked = false;
+        info!(connection = self.session.id.get(), "connection unblocked");
+        if self.session.capabilities.connection_blocked {
+            self.session.send(ChannelId::ZERO, connection::Unblocked {});
+        }
+    }
+
+    /// Goes on after a basic.get that waited for the disk, or after a block; false when it has to wait on.
     fn resume_parked(&mut self) -> bool {
         self.session.now = clock::now();
         match self.session.retry_get() {
@@ -380,7 +433,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         }
         self.session.end();
         self.session.send(ChannelId::ZERO, handshake::close_method(failure));
-        self.parked = Bytes::new();
+        self.blocked = false;
+        if !self.parked.is_empty() {
+            // A close may be among what the client sent and nobody has looked at.
+            let mut unread = BytesMut::from(std::mem::take(&mut self.parked));
+            unread.extend_from_slice(&self.input);
+            self.input = unread;
+        }
         let deadline = if failure.out_of_sync {
             self.input.clear();
             Instant::from_std(clock::instant()) + OUT_OF_SYNC_TIMEOUT
@@ -411,6 +470,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             self.close(&failure);
         }
         if self.heartbeat.half.is_some() && self.heartbeat.next <= now {
+            // Whoever is not read cannot be heard.
+            self.heartbeat.read |= self.blocked;
             let (send, gone) = self.heartbeat.tick();
             if gone {
                 return Some("no heartbeat from the client");

@@ -165,6 +165,13 @@ impl RouteCache {
 }
 
 impl Targets {
+    /// Names of the queues, and of those who wait for a reply.
+    pub(super) fn names(&self) -> impl Iterator<Item = &ShortString> {
+        let queues = self.beyond.as_ref().map_or(&self.cells, |beyond| &beyond.queues.cells);
+        let replies = self.beyond.iter().flat_map(|beyond| &beyond.replies);
+        queues.iter().map(|cell| &cell.name).chain(replies)
+    }
+
     fn shares_a_queue(&self, other: &Self) -> bool {
         self.cells.iter().any(|cell| other.cells.iter().any(|theirs| cell.id == theirs.id))
     }
@@ -356,6 +363,9 @@ impl Session {
         targets: Arc<Targets>,
         traits: Traits,
     ) -> Result<(), AmqpError> {
+        if self.traced {
+            self.trace_publish(self.channels[at].id, &targets, content);
+        }
         let channel = &mut self.channels[at];
         let origin = match &mut channel.mode {
             Mode::Plain => None,

@@ -34,6 +34,7 @@ use crate::server::clock;
 use crate::server::directory::Admission;
 use crate::server::outbox::{Event, Outbox};
 use crate::server::queue_cell::QueueCell;
+use crate::server::quota::Permit;
 use crate::server::registry::{Registry, VhostCell};
 use crate::server::work::Work;
 use crate::store::{Ticket, Waiter};
@@ -74,6 +75,8 @@ pub(super) enum Progress {
     ClosedByClient,
     /// A basic.get waits for the disk: the rest of the input waits with it.
     Waiting,
+    /// A content began, or went on, while a resource alarm is in effect: the rest of the input waits for its end.
+    Blocked,
 }
 
 /// An open connection.
@@ -85,10 +88,14 @@ pub(super) struct Session {
     pub(super) user: ShortString,
     pub(super) rights: Rights,
     pub(super) admission: Admission,
+    /// The connection as RabbitMQ writes it: `ip:port -> ip:port`.
+    pub(super) link: Box<str>,
     pub(super) capabilities: ClientCapabilities,
     pub(super) limits: Limits,
     /// Open and closing channels, ascending.
     pub(super) channels: Vec<Channel<Held>>,
+    /// That the broker takes this connection, and each of its channels.
+    pub(super) permits: Vec<Permit>,
     pub(super) output: Output,
     pub(super) outbox: Arc<Outbox>,
     pub(super) waiter: Arc<dyn Waiter>,
@@ -115,6 +122,8 @@ pub(super) struct Session {
     /// The last ticket that this connection waits for.
     pub(super) last_ticket: Ticket,
     pub(super) events: Vec<Event>,
+    /// The vhost was traced when this turn began.
+    pub(super) traced: bool,
     /// The queue whose get waits for the disk, to be tried again.
     pub(super) waiting_get: Option<(ChannelId, basic::Get)>,
 }
@@ -166,6 +175,8 @@ impl Session {
     /// Works through whole frames. Returns how many octets were used up; fewer than all only when something must wait.
     pub(super) fn on_frames(&mut self, data: &Bytes) -> Result<(usize, Progress), Failure> {
         self.now = clock::now();
+        self.traced = self.vhost.is_traced();
+        let alarm = self.registry.alarms.any();
         let mut at = 0;
         while at < data.len() {
             let frame = match split_frame(&data[at..], self.limits.frame_max) {
@@ -179,7 +190,8 @@ impl Session {
                     return Err(Failure { error, ids: NO_IDS, out_of_sync: true });
                 }
             };
-            if frame.kind == FrameKind::Method as u8
+            if !alarm
+                && frame.kind == FrameKind::Method as u8
                 && frame.channel != ChannelId::ZERO
                 && peek_ids(frame.payload) == Some(PUBLISH_IDS)
                 && let Some(used) = self.try_whole_publish(&frame, data, at)?
@@ -189,7 +201,10 @@ impl Session {
             }
             match self.on_frame(&frame, data)? {
                 Progress::Open => {}
-                ended @ (Progress::ClosedByClient | Progress::Waiting) => return Ok((at, ended)),
+                ended @ (Progress::ClosedByClient | Progress::Waiting | Progress::Blocked) => return Ok((at, ended)),
+            }
+            if alarm && (frame.kind == FrameKind::Header as u8 || frame.kind == FrameKind::Body as u8) {
+                return Ok((at, Progress::Blocked));
             }
         }
         Ok((at, Progress::Open))
@@ -353,6 +368,11 @@ impl Session {
         if open >= usize::from(channel_max) {
             return Err(Failure::new(AmqpError::TooManyChannels { open, channel_max }, NO_IDS));
         }
+        let permit = self.registry.channel_quota.take().map_err(|max| {
+            let node = self.registry.config.node_name.clone();
+            Failure::new(AmqpError::NodeChannelLimit { node, max }, NO_IDS)
+        })?;
+        self.permits.push(permit);
         if let Err(max) = self.admission.take_channel() {
             return Err(Failure::new(AmqpError::UserChannelLimit { user: self.user.clone(), max }, NO_IDS));
         }
@@ -379,6 +399,7 @@ impl Session {
     fn remove_channel(&mut self, index: usize) {
         self.channels.remove(index);
         self.admission.give_channel_back();
+        self.permits.truncate(1 + self.channels.len());
     }
 
     fn on_channel_method(&mut self, id: ChannelId, index: usize, method: Method) -> Result<Progress, AmqpError> {
@@ -565,6 +586,7 @@ impl Session {
             self.end_channel(index);
         }
         self.channels.clear();
+        self.permits.truncate(1);
         for id in std::mem::take(&mut self.exclusive) {
             if let Some(cell) = self.registry.queue(id) {
                 let deleted = self.registry.delete_queue(&cell, None, |_| Ok(()));
