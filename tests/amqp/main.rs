@@ -1,7 +1,7 @@
 //! Behaviour tests over real sockets: a module per AMQP behaviour, one binary.
 //!
 //! The client is synchronous and speaks raw frames (`support`), so that a test can send what no client library would. All
-//! tests share one ephemeral broker inside this process, each with names of its own; `durability` starts brokers of its own.
+//! tests share one ephemeral broker inside this process, each with names of its own; `durability` and the tests of limits start brokers of their own.
 //!
 //! `LEVERET_TEST_BROKER=127.0.0.1:5672 cargo test --test amqp` runs the same tests against whatever listens there, usually
 //! RabbitMQ 3.10, the oracle that proves the tests themselves. Where the target is RabbitMQ 4's behaviour or one of our own
@@ -17,6 +17,7 @@ mod support;
 
 mod ack_timeout;
 mod acks;
+mod alarms;
 mod cc_bcc;
 mod channels;
 mod confirms;
@@ -33,6 +34,8 @@ mod headers;
 mod heartbeats;
 mod hostile;
 mod length_limits;
+mod memory;
+mod node_limits;
 mod permissions;
 mod pipelining;
 mod policies;
@@ -46,6 +49,7 @@ mod recent_history;
 mod reply_to;
 mod routing;
 mod topics;
+mod tracing;
 mod transactions;
 mod ttl;
 mod vhosts;

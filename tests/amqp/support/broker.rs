@@ -215,6 +215,43 @@ pub fn policy(name: &str, pattern: &str, priority: i64, definition: serde_json::
     }
 }
 
+/// A broker of the test's own with settings of its own, which the oracle does not have. Dropping it ends its tasks with the
+/// process; clients that are still open would keep an orderly stop waiting.
+pub struct TunedBroker {
+    broker: leveret::Broker,
+}
+
+impl TunedBroker {
+    /// A broker in memory with the default settings but for what `tune` changes.
+    pub fn start(tune: impl FnOnce(&mut leveret::Config)) -> Self {
+        let mut config = leveret::Config::for_tests();
+        tune(&mut config);
+        Self { broker: runtime().block_on(leveret::Broker::start(config)).expect("the broker starts") }
+    }
+
+    pub fn options(&self) -> Options {
+        Options { addr: Some(self.broker.amqp_addr()), ..Options::default() }
+    }
+
+    /// A connection with channel 1 open.
+    pub fn open(&self) -> Client {
+        self.options().open()
+    }
+
+    /// Begins to stop it in good order; the thread ends when it has.
+    pub fn stop_in_background(self) -> std::thread::JoinHandle<()> {
+        std::thread::spawn(|| shut_down(self.broker))
+    }
+}
+
+impl std::ops::Deref for TunedBroker {
+    type Target = leveret::Broker;
+
+    fn deref(&self) -> &leveret::Broker {
+        &self.broker
+    }
+}
+
 fn oracle_address() -> Option<SocketAddr> {
     let address = std::env::var(ADDRESS_VARIABLE).ok()?;
     let mut resolved = address.to_socket_addrs().expect("LEVERET_TEST_BROKER is host:port");

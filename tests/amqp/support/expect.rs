@@ -35,6 +35,8 @@ expected! {
     ConnectionOpenOk(connection::OpenOk),
     ConnectionClose(connection::Close),
     ConnectionCloseOk(connection::CloseOk),
+    ConnectionBlocked(connection::Blocked),
+    ConnectionUnblocked(connection::Unblocked),
     ConnectionUpdateSecretOk(connection::UpdateSecretOk),
     ChannelOpenOk(channel::OpenOk),
     ChannelFlowOk(channel::FlowOk),

@@ -11,7 +11,7 @@ mod values;
 
 use std::time::{Duration, Instant};
 
-pub use broker::{DirectoryOf, Fixture, TestBroker, is_oracle, policy};
+pub use broker::{DirectoryOf, Fixture, TestBroker, TunedBroker, is_oracle, policy};
 pub use client::{Arrived, Client, frame, header_frame, method_frame};
 pub use expect::Received;
 pub use options::{Options, amqplain, plain};
