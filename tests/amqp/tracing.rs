@@ -13,7 +13,7 @@ const TRACE: &str = "amq.rabbitmq.trace";
 
 /// A broker that traces, and a connection that consumes all copies.
 fn traced() -> (TunedBroker, Client) {
-    let broker = TunedBroker::start(|config| config.node_name = "rabbit@here".to_owned());
+    let broker = TunedBroker::start(|config| "rabbit@here".clone_into(&mut config.node_name));
     assert!(broker.set_tracing(&s("/"), true));
     let mut watcher = broker.open();
     let queue = watcher.temporary_queue(1);
