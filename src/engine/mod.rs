@@ -12,4 +12,5 @@ pub mod handshake;
 pub mod message;
 pub mod names;
 pub mod queue;
+pub mod stream;
 pub mod vhost;

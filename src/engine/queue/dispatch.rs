@@ -45,7 +45,7 @@ impl ChannelLimit {
     }
 
     /// Deliveries that still fit; `u32::MAX` without a limit.
-    fn room(&self) -> u32 {
+    pub(crate) fn room(&self) -> u32 {
         match self.limit.load(Ordering::Acquire) {
             0 => u32::MAX,
             limit => limit.saturating_sub(self.unacked.load(Ordering::Acquire)),
@@ -53,7 +53,7 @@ impl ChannelLimit {
     }
 
     /// Counts deliveries that wait for an ack. Two queues may overshoot the limit together: the claim is re-checked.
-    fn claim(&self, wanted: u32) -> u32 {
+    pub(crate) fn claim(&self, wanted: u32) -> u32 {
         if !self.is_set() {
             self.unacked.fetch_add(wanted, Ordering::AcqRel);
             return wanted;

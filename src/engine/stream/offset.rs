@@ -1,0 +1,97 @@
+//! Where a consumer starts to read: the argument `x-stream-offset` in all its forms.
+
+use leveret_protocol::FieldValue;
+
+use crate::engine::message::Timestamp;
+
+/// Where a consumer starts to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OffsetSpec {
+    /// The oldest message there is.
+    First,
+    /// The newest message there is.
+    Last,
+    /// Only messages to come.
+    Next,
+    /// This offset; the oldest message if that is gone, the next one to come if it is not there yet.
+    Offset(u64),
+    /// The first message that is not older.
+    Time(Timestamp),
+}
+
+impl OffsetSpec {
+    /// Reads the argument; `None` when it means nothing.
+    pub fn parse(value: Option<&FieldValue>, now: Timestamp) -> Option<Self> {
+        let Some(value) = value else { return Some(Self::Next) };
+        if let FieldValue::Timestamp(seconds) = value {
+            return Some(Self::Time(Timestamp::from_millis(seconds.saturating_mul(1000))));
+        }
+        if let Some(offset) = value.as_integer() {
+            return Some(Self::Offset(u64::try_from(offset).unwrap_or(0)));
+        }
+        match value.as_long_str()? {
+            b"first" => Some(Self::First),
+            b"last" => Some(Self::Last),
+            b"next" => Some(Self::Next),
+            text => {
+                let ago = duration_ms(text)?;
+                Some(Self::Time(Timestamp::from_millis(now.as_millis().saturating_sub(ago))))
+            }
+        }
+    }
+}
+
+/// Milliseconds of a duration such as `7D`: a positive number and one of Y, M, D, h, m, s.
+pub fn duration_ms(text: &[u8]) -> Option<u64> {
+    let (unit, digits) = text.split_last()?;
+    let seconds: u64 = match unit {
+        b'Y' => 365 * 24 * 3600,
+        b'M' => 30 * 24 * 3600,
+        b'D' => 24 * 3600,
+        b'h' => 3600,
+        b'm' => 60,
+        b's' => 1,
+        _ => return None,
+    };
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    // More digits than fit: longer than anything.
+    let number = std::str::from_utf8(digits).ok()?.parse().unwrap_or(u64::MAX);
+    (number > 0).then(|| seconds.saturating_mul(1000).saturating_mul(number))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_millis(10_000_000);
+
+    fn text(text: &str) -> FieldValue {
+        FieldValue::LongString(text.try_into().expect("short"))
+    }
+
+    #[test]
+    fn every_form_of_an_offset_is_understood() {
+        let check = |value: Option<FieldValue>, spec| assert_eq!(OffsetSpec::parse(value.as_ref(), NOW), spec);
+        check(None, Some(OffsetSpec::Next));
+        check(Some(text("first")), Some(OffsetSpec::First));
+        check(Some(text("last")), Some(OffsetSpec::Last));
+        check(Some(text("next")), Some(OffsetSpec::Next));
+        check(Some(FieldValue::Int8(-3)), Some(OffsetSpec::Offset(0)));
+        check(Some(FieldValue::UInt16(300)), Some(OffsetSpec::Offset(300)));
+        check(Some(FieldValue::Int64(i64::MAX)), Some(OffsetSpec::Offset(i64::MAX.unsigned_abs())));
+        check(Some(FieldValue::Timestamp(7)), Some(OffsetSpec::Time(Timestamp::from_millis(7000))));
+        check(Some(text("2m")), Some(OffsetSpec::Time(Timestamp::from_millis(10_000_000 - 120_000))));
+        check(Some(text("1Y")), Some(OffsetSpec::Time(Timestamp::from_millis(0))));
+        for bad in [text("5x"), text("s"), text("0s"), text("-1s"), text(""), text("First"), FieldValue::Boolean(true)]
+        {
+            check(Some(bad), None);
+        }
+    }
+
+    #[test]
+    fn an_endless_duration_is_no_overflow() {
+        assert_eq!(duration_ms(b"99999999999999999999999Y"), Some(u64::MAX));
+    }
+}
