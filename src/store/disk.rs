@@ -1,6 +1,6 @@
 //! The store on redb: opening, the mailbox of its writer thread, and its reader thread.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,6 +18,7 @@ use super::schema::bindings::{self, BINDINGS};
 use super::schema::directory;
 use super::schema::exchanges::{self, EXCHANGES};
 use super::schema::lanes::{LANES, LaneState};
+use super::schema::logs::{BLOCKS, LOGS, LogState, decode_block};
 use super::schema::meta::{FORMAT, KEY_CLEAN, KEY_FORMAT, KEY_NEXT_QUEUE_ID, KEY_NODE, META};
 use super::schema::queues::{self, QUEUES};
 use super::schema::returns::{self, RETURNS};
@@ -25,6 +26,7 @@ use super::writer::{Returns, Writer};
 use super::{LaneKey, LoadReply, LoadRequest, Op, Recovered, Store, StoreError, Ticket, Transaction};
 use crate::engine::directory::RecordKind;
 use crate::engine::queue::{Marks, RecoveredLane};
+use crate::engine::stream::RecoveredLog;
 
 /// Octets of messages that may wait for the writer before publishers are held back.
 const MAILBOX_BYTES: usize = 32 * 1024 * 1024;
@@ -57,12 +59,16 @@ struct Mailbox {
 }
 
 impl Shared {
-    /// Takes everything that waits into `batch`, with the last ticket in it; waits for the first. `None` once closed.
-    pub(super) fn take(&self, batch: &mut Vec<Transaction>) -> Option<Ticket> {
+    /// Takes everything that waits into `batch`, with the last ticket in it; waits for the first unless there is something
+    /// else to do. `None` once closed.
+    pub(super) fn take(&self, batch: &mut Vec<Transaction>, busy: bool) -> Option<Ticket> {
         let mut mailbox = self.mailbox.lock();
         while mailbox.transactions.is_empty() {
             if mailbox.closed {
                 return None;
+            }
+            if busy {
+                break;
             }
             mailbox.writer_waits = true;
             self.filled.wait(&mut mailbox);
@@ -131,9 +137,9 @@ impl DiskStore {
                     "the store has format {format}, which a newer release wrote; this one reads up to {FORMAT}"
                 )));
             }
-            Some(_) => {}
+            Some(_) => add_tables(&database).map_err(|cause| failed(data_dir, "cannot prepare", &cause))?,
         }
-        let (recovered, lanes, returns) =
+        let Found { recovered, lanes, returns, logs } =
             recover(&database).map_err(|cause| failed(data_dir, "cannot read", &cause))?;
         mark_running(&database, &lanes).map_err(|cause| failed(data_dir, "cannot write", &cause))?;
         let database = Arc::new(database);
@@ -146,7 +152,8 @@ impl DiskStore {
             data_dir: data_dir.to_owned(),
         });
         let queues: HashSet<_> = recovered.queues.iter().map(|(_, queue, _)| queue.id).collect();
-        let writer = Writer::new(database.clone(), shared.clone(), lanes, returns, queues, recovered.next_queue_id);
+        let next_queue_id = recovered.next_queue_id;
+        let writer = Writer::new(database.clone(), shared.clone(), lanes, returns, logs, queues, next_queue_id);
         let (sender, requests) = mpsc::channel();
         let spawn = |name: &str, body: Box<dyn FnOnce() + Send>| {
             std::thread::Builder::new()
@@ -176,7 +183,7 @@ impl Store for DiskStore {
             return ticket;
         }
         for op in &transaction.ops {
-            if let Op::Append { arena, .. } = op {
+            if let Op::Append { arena, .. } | Op::Log { arena, .. } = op {
                 arena.set_ticket(ticket.get());
                 mailbox.bytes += arena.size_bytes();
             }
@@ -269,7 +276,18 @@ fn initialise(database: &Database, node: u64) -> Result<(), redb::Error> {
         txn.open_table(BATCHES)?;
         txn.open_table(SETTLED)?;
         txn.open_table(RETURNS)?;
+        txn.open_table(LOGS)?;
+        txn.open_table(BLOCKS)?;
     }
+    txn.commit()?;
+    Ok(())
+}
+
+/// Adds what a store of an earlier release does not have.
+fn add_tables(database: &Database) -> Result<(), redb::Error> {
+    let txn = database.begin_write()?;
+    txn.open_table(LOGS)?;
+    txn.open_table(BLOCKS)?;
     txn.commit()?;
     Ok(())
 }
@@ -315,8 +333,16 @@ fn recover_returns(
     Ok(found)
 }
 
+/// What a start finds.
+struct Found {
+    recovered: Recovered,
+    lanes: BTreeMap<u64, LaneState>,
+    returns: Returns,
+    logs: HashMap<LaneKey, LogState>,
+}
+
 /// Reads everything but messages. A record that cannot be read is reported and left out.
-fn recover(database: &Database) -> Result<(Recovered, BTreeMap<u64, LaneState>, Returns), redb::Error> {
+fn recover(database: &Database) -> Result<Found, redb::Error> {
     let txn = database.begin_read()?;
     let meta = txn.open_table(META)?;
     let mut recovered = Recovered {
@@ -389,15 +415,49 @@ fn recover(database: &Database) -> Result<(Recovered, BTreeMap<u64, LaneState>, 
         });
         recovered.queues.push((vhost, record, found.collect()));
     }
+    let logs = recover_logs(&txn, &mut recovered)?;
     info!(
         exchanges = recovered.exchanges.len(),
         queues = recovered.queues.len(),
         bindings = recovered.bindings.len(),
         messages = lanes.values().map(|lane| lane.count).sum::<u64>(),
+        streams = logs.len(),
         clean = recovered.clean,
         "store opened"
     );
-    Ok((recovered, lanes, returns))
+    Ok(Found { recovered, lanes, returns, logs })
+}
+
+/// Reads how far streams reach, and their blocks.
+fn recover_logs(
+    txn: &redb::ReadTransaction,
+    recovered: &mut Recovered,
+) -> Result<HashMap<LaneKey, LogState>, redb::Error> {
+    let mut logs = HashMap::new();
+    let blocks = txn.open_table(BLOCKS)?;
+    for entry in txn.open_table(LOGS)?.iter()? {
+        let (key, value) = entry?;
+        let lane = LaneKey::from_number(key.value());
+        let Some(state) = LogState::decode(value.value()) else {
+            error!(table = "logs", key = lane.get(), "a record of the store cannot be read and is left out");
+            continue;
+        };
+        logs.insert(lane, state);
+        let mut log = RecoveredLog { next_seq: state.next_seq, blocks: Vec::new() };
+        for entry in blocks.range((lane.get(), state.first_seq)..=(lane.get(), u64::MAX))? {
+            let (key, value) = entry?;
+            let (_, first_seq) = key.value();
+            match decode_block(first_seq, value.value()) {
+                Some(block) => log.blocks.push(block),
+                None => error!(table = "blocks", key = ?key.value(), "a record of the store cannot be read"),
+            }
+        }
+        if state.open.count > 0 {
+            log.blocks.push(state.open);
+        }
+        recovered.logs.insert(lane.queue(), log);
+    }
+    Ok(logs)
 }
 
 fn read_loop(database: &Database, requests: &mpsc::Receiver<LoadRequest>) {

@@ -3,19 +3,45 @@
 //! A transaction is as durable as it will ever be as soon as it is taken. Messages stay in the queues' memory, since
 //! nothing can be read back.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{LoadReply, LoadRequest, Store, Ticket, Transaction};
+use parking_lot::Mutex;
+
+use super::log::LogCounter;
+use super::{LaneKey, LoadReply, LoadRequest, Op, Store, Ticket, Transaction};
+use crate::engine::vhost::Change;
 
 /// Keeps nothing.
 #[derive(Debug, Default)]
 pub struct MemoryStore {
     tickets: AtomicU64,
+    /// Held while a stream is told, so that it hears in order: locked before a queue cell, never under one.
+    logs: Mutex<HashMap<LaneKey, LogCounter>>,
+}
+
+impl MemoryStore {
+    fn take(&self, op: Op) {
+        match op {
+            Op::Log { lane, arena, index, count, block_bytes, sink } => {
+                let mut logs = self.logs.lock();
+                sink.committed(logs.entry(lane).or_default().append(arena, index, count, block_bytes));
+            }
+            Op::Define { change: Change::QueueRemoved(id), .. } => {
+                self.logs.lock().remove(&LaneKey::new(id, 0));
+            }
+            Op::Define { .. } | Op::Append { .. } | Op::Settled { .. } | Op::Delivered { .. } | Op::Returned { .. } | Op::Truncate { .. } => {
+            }
+        }
+    }
 }
 
 impl Store for MemoryStore {
     fn submit(&self, transaction: Transaction) -> Ticket {
         let ticket = Ticket::new(self.tickets.fetch_add(1, Ordering::AcqRel) + 1);
+        for op in transaction.ops {
+            self.take(op);
+        }
         if let Some(waiter) = transaction.waiter {
             waiter.wake();
         }

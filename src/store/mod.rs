@@ -6,14 +6,17 @@
 //!
 //! Invariants: a ticket is durable only after an fsynced commit that contains its transaction; a sequence number is
 //! appended at most once and settled at most once; operations of different transactions on one queue may arrive in another
-//! order than the queue made them, so a settlement may come before its append.
+//! order than the queue made them, so a settlement may come before its append. Streams get their numbers here, in the
+//! order of transactions, and are told after the commit and before its ticket counts as durable ([`LogSink`]).
 
 pub mod disk;
 mod ledger;
+mod log;
 pub mod memory;
 mod schema;
 mod writer;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -22,6 +25,7 @@ use leveret_protocol::ShortString;
 use crate::engine::directory::{DirectoryChange, Record};
 use crate::engine::message::Arena;
 use crate::engine::queue::{Loaded, QueueId, RecoveredLane, Settled};
+use crate::engine::stream::{Block, RecoveredLog};
 use crate::engine::vhost::{Binding, Change, ExchangeRecord, QueueRecord};
 
 /// The place of a transaction in the store's order; 0 stands for "nothing to wait for".
@@ -106,6 +110,28 @@ pub enum Op {
         /// How often.
         count: u32,
     },
+    /// Messages are to be appended to a stream.
+    Log {
+        /// Where to.
+        lane: LaneKey,
+        /// Where they are in memory.
+        arena: Arc<Arena>,
+        /// Index of the first one in the arena.
+        index: u32,
+        /// How many.
+        count: u32,
+        /// Octets after which another block begins.
+        block_bytes: u64,
+        /// Who is told their offsets.
+        sink: Arc<dyn LogSink>,
+    },
+    /// A stream lost everything below an offset.
+    Truncate {
+        /// Which.
+        lane: LaneKey,
+        /// The first offset that stays.
+        below_seq: u64,
+    },
     /// A durable entity came or went.
     Define {
         /// Its vhost.
@@ -128,6 +154,21 @@ pub enum Op {
 pub trait Waiter: Send + Sync + fmt::Debug {
     /// The watermark moved.
     fn wake(&self);
+}
+
+/// What a commit added to a stream.
+#[derive(Debug, Default)]
+pub struct LogUpdate {
+    /// The messages with their offsets.
+    pub parts: Vec<Loaded>,
+    /// Blocks that came or grew, ascending.
+    pub blocks: Vec<Block>,
+}
+
+/// A stream that waits for what it was given.
+pub trait LogSink: Send + Sync + fmt::Debug {
+    /// Messages were committed. Called in the order of offsets, on a thread of the store.
+    fn committed(&self, update: LogUpdate);
 }
 
 /// Changes that belong together.
@@ -178,6 +219,8 @@ pub struct Recovered {
     pub exchanges: Vec<(ShortString, ExchangeRecord)>,
     /// Queues by vhost, each with its lanes.
     pub queues: Vec<(ShortString, QueueRecord, Vec<RecoveredLane>)>,
+    /// What there is of streams.
+    pub logs: HashMap<QueueId, RecoveredLog>,
     /// Bindings by vhost.
     pub bindings: Vec<(ShortString, Binding)>,
     /// The number that the next queue gets.

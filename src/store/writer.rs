@@ -13,11 +13,13 @@ use tracing::error;
 
 use super::disk::Shared;
 use super::ledger::{Batch, Ledger};
+use super::log::{Log, LogTables, News};
 use super::schema::batches::{BATCHES, SETTLED, encode_batch, read_shape};
 use super::schema::bindings::{self, BINDINGS};
 use super::schema::directory;
 use super::schema::exchanges::{self, EXCHANGES};
 use super::schema::lanes::{LANES, LaneState};
+use super::schema::logs::{BLOCKS, LOGS, LogState};
 use super::schema::meta::{KEY_CLEAN, KEY_NEXT_QUEUE_ID, META};
 use super::schema::queues::{self, QUEUES};
 use super::schema::returns::{self, RETURNS};
@@ -32,6 +34,11 @@ pub(super) struct Writer {
     database: Arc<Database>,
     shared: Arc<Shared>,
     ledgers: HashMap<LaneKey, Ledger>,
+    logs: HashMap<LaneKey, Log>,
+    /// Streams that the commit under way changes.
+    touched_logs: Vec<LaneKey>,
+    /// What to tell streams after it.
+    news: Vec<News>,
     /// Durable queues: what comes for others comes too late.
     queues: HashSet<QueueId>,
     next_queue_id: u64,
@@ -62,6 +69,7 @@ impl Writer {
         shared: Arc<Shared>,
         lanes: BTreeMap<u64, LaneState>,
         mut returns: Returns,
+        logs: HashMap<LaneKey, LogState>,
         queues: HashSet<QueueId>,
         next_queue_id: u64,
     ) -> Self {
@@ -70,14 +78,30 @@ impl Writer {
             (LaneKey::from_number(lane), Ledger::recovered(state, returns))
         };
         let ledgers = lanes.into_iter().map(ledger).collect();
-        Self { database, shared, ledgers, queues, next_queue_id, scratch: Vec::new() }
+        let touched_logs = logs.keys().copied().collect();
+        let logs = logs.into_iter().map(|(lane, state)| {
+            let deleted = !queues.contains(&lane.queue());
+            (lane, Log::recovered(state, deleted))
+        });
+        Self {
+            database,
+            shared,
+            ledgers,
+            logs: logs.collect(),
+            touched_logs,
+            news: Vec::new(),
+            queues,
+            next_queue_id,
+            scratch: Vec::new(),
+        }
     }
 
     /// Commits until the store is closed or a commit fails.
     pub(super) fn run(mut self) {
         let _trust = StopOnPanic("the store");
         let mut batch = Vec::new();
-        while let Some(ticket) = self.shared.take(&mut batch) {
+        // What was cut off from streams before the last stop may not be removed yet.
+        while let Some(ticket) = self.shared.take(&mut batch, !self.touched_logs.is_empty()) {
             if let Err(cause) = self.commit(&mut batch) {
                 error!(
                     data_dir = %self.shared.data_dir.display(),
@@ -95,7 +119,10 @@ impl Writer {
         }
     }
 
-    fn publish(&self, ticket: Ticket, batch: &mut Vec<Transaction>) {
+    fn publish(&mut self, ticket: Ticket, batch: &mut Vec<Transaction>) {
+        for (sink, update) in self.news.drain(..) {
+            sink.committed(update);
+        }
         self.shared.set_durable(ticket);
         let mut last: Option<Arc<dyn Waiter>> = None;
         for transaction in batch.drain(..) {
@@ -115,7 +142,7 @@ impl Writer {
                 self.collect(op, &mut touched, &mut definitions);
             }
         }
-        if touched.is_empty() && definitions.is_empty() {
+        if touched.is_empty() && definitions.is_empty() && self.touched_logs.is_empty() {
             return Ok(());
         }
         let database = self.database.clone();
@@ -136,6 +163,7 @@ impl Writer {
                 changed |= self.write_lane(lane, &mut tables)?;
             }
         }
+        changed |= self.write_logs(&txn)?;
         if changed {
             txn.commit()?;
         } else {
@@ -177,6 +205,23 @@ impl Writer {
                 }
                 return ledger.came_back(seq, count);
             }
+            Op::Log { lane, arena, index, count, block_bytes, sink } => {
+                if !self.queues.contains(&lane.queue()) {
+                    return;
+                }
+                let log = self.logs.entry(lane).or_default();
+                if !log.dirty && !log.has_rest {
+                    self.touched_logs.push(lane);
+                }
+                return log.append(arena, index, count, block_bytes, sink);
+            }
+            Op::Truncate { lane, below_seq } => {
+                let Some(log) = self.logs.get_mut(&lane) else { return };
+                if !log.dirty && !log.has_rest {
+                    self.touched_logs.push(lane);
+                }
+                return log.truncate(below_seq);
+            }
             Op::Delivered { lane, below } => match self.ledgers.get_mut(&lane) {
                 Some(ledger) if ledger.state.delivered_below != below => {
                     ledger.state.delivered_below = below;
@@ -197,6 +242,13 @@ impl Writer {
                     Change::QueueRemoved(id) => {
                         self.queues.remove(id);
                         self.ledgers.retain(|lane, _| lane.queue() != *id);
+                        let lane = LaneKey::new(*id, 0);
+                        if let Some(log) = self.logs.get_mut(&lane) {
+                            if !log.dirty && !log.has_rest {
+                                self.touched_logs.push(lane);
+                            }
+                            log.delete();
+                        }
                     }
                     Change::ExchangeAdded(_)
                     | Change::ExchangeRemoved(_)
@@ -244,6 +296,28 @@ impl Writer {
         Ok(counters.is_some())
     }
 
+    /// Writes what the commit does to streams; whether there was anything to write.
+    fn write_logs(&mut self, txn: &WriteTransaction) -> Result<bool, redb::Error> {
+        if self.touched_logs.is_empty() {
+            return Ok(false);
+        }
+        let mut tables = LogTables {
+            batches: txn.open_table(BATCHES)?,
+            blocks: txn.open_table(BLOCKS)?,
+            logs: txn.open_table(LOGS)?,
+        };
+        for lane in std::mem::take(&mut self.touched_logs) {
+            let Some(log) = self.logs.get_mut(&lane) else { continue };
+            self.news.extend(log.write(lane.get(), &mut tables)?);
+            if log.is_gone() {
+                self.logs.remove(&lane);
+            } else if log.has_rest {
+                self.touched_logs.push(lane);
+            }
+        }
+        Ok(true)
+    }
+
     fn write_definitions(&mut self, txn: &WriteTransaction, definitions: &[Definition]) -> Result<(), redb::Error> {
         let mut exchange_table = txn.open_table(EXCHANGES)?;
         let mut queue_table = txn.open_table(QUEUES)?;
@@ -271,7 +345,10 @@ impl Writer {
                 }
                 Change::QueueRemoved(id) => {
                     queue_table.remove(id.get())?;
-                    remove_messages(txn, *id)?;
+                    // Those of a stream go bit by bit.
+                    if !self.logs.contains_key(&LaneKey::new(*id, 0)) {
+                        remove_messages(txn, *id)?;
+                    }
                 }
                 Change::BindingAdded(binding) => {
                     binding_table.insert(bindings::key(vhost, binding).as_slice(), ())?;

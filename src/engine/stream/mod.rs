@@ -438,6 +438,7 @@ fn serve(
             lane: 0,
             first_seq,
             redelivered: false,
+            delivery_count: 0,
             body_bytes,
         };
         reader.position += u64::from(granted);

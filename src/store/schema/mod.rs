@@ -7,6 +7,7 @@ pub(super) mod bindings;
 pub(super) mod directory;
 pub(super) mod exchanges;
 pub(super) mod lanes;
+pub(super) mod logs;
 pub(super) mod meta;
 pub(super) mod queues;
 pub(super) mod returns;
