@@ -625,12 +625,6 @@ impl Vhost {
         };
         let settings = self.settings_of(&record)?;
         settings.queue_type.check_properties(wants_durable, exclusive, auto_delete, &record.name, &self.name)?;
-        if settings.queue_type == QueueType::Stream {
-            return Err(AmqpError::BadArgument(format!(
-                "invalid arg 'x-queue-type' for queue '{}' in vhost '{}': \"unsupported queue type 'stream'\"",
-                record.name, self.name
-            )));
-        }
         if let Some(max) = self.max_queues
             && self.queues.len() as u64 >= max
         {

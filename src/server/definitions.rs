@@ -54,7 +54,7 @@ impl Registry {
 
     /// Makes a binding; what its source remembers goes to the destination, before anything that is published from now on.
     pub(super) fn bind(
-        &self,
+        self: &Arc<Self>,
         state: &mut Vhost,
         binding: Binding,
         now: Timestamp,
@@ -72,7 +72,14 @@ impl Registry {
         Ok(changes)
     }
 
-    fn replay(&self, state: &Vhost, destination: &Destination, arena: &Arc<Arena>, now: Timestamp, work: &mut Work) {
+    fn replay(
+        self: &Arc<Self>,
+        state: &Vhost,
+        destination: &Destination,
+        arena: &Arc<Arena>,
+        now: Timestamp,
+        work: &mut Work,
+    ) {
         let message = arena.message(0);
         let queues = match destination {
             Destination::Queue(id) => vec![*id],
@@ -94,7 +101,7 @@ impl Registry {
             enqueued_at: now,
         });
         for cell in queues.into_iter().filter_map(|id| self.queue(id)) {
-            cell.turn(self, work, |queue, fx| queue.publish(now, &arena, message.is_persistent(), fx));
+            cell.publish(self, work, now, &arena, message.is_persistent());
         }
     }
 }

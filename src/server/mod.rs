@@ -13,5 +13,6 @@ mod queue_cell;
 mod quota;
 pub(crate) mod registry;
 mod replies;
+mod stream_cell;
 mod timer;
 mod work;

@@ -29,6 +29,8 @@ pub(super) struct Delivery {
     pub(super) queue: QueueId,
     pub(super) no_ack: bool,
     pub(super) ack_timeout: Option<Duration>,
+    /// It tells the offsets of its messages.
+    pub(super) from_stream: bool,
     pub(super) run: Run,
 }
 

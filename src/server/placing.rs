@@ -85,7 +85,7 @@ impl Registry {
         if !targets.is_empty() || !route.replies.is_empty() {
             let arena = alone(parts);
             for target in targets {
-                target.turn(self, work, |queue, fx| queue.publish(now, &arena, parts.persistent, fx));
+                target.publish(self, work, now, &arena, parts.persistent);
             }
             for name in &route.replies {
                 self.replies.send(&vhost.name, name, &arena);
@@ -96,7 +96,7 @@ impl Registry {
             let properties = with_negated_delay(whole);
             let waiting = MessageParts { properties: &properties, expiration_ms: Some(delay_ms), ..parts.clone() };
             let arena = alone(&waiting);
-            cell.turn(self, work, |queue, fx| queue.publish(now, &arena, parts.persistent, fx));
+            cell.publish(self, work, now, &arena, parts.persistent);
         }
     }
 

@@ -12,9 +12,11 @@ use parking_lot::{Mutex, RwLock};
 
 use super::outbox::{Delivery, Event, Outbox};
 use super::registry::{Registry, VhostCell};
+use super::stream_cell::StreamLink;
 use super::work::Work;
 use crate::engine::message::Timestamp;
 use crate::engine::queue::{ConsumerId, ConsumerSpec, Queue, QueueEffect, QueueId, QueueSettings};
+use crate::engine::stream::{Retention, Stream};
 use crate::engine::vhost::QueueRecord;
 use crate::error::AmqpError;
 use crate::panics::StopOnPanic;
@@ -25,21 +27,40 @@ const SPILL_STEP_BYTES: usize = 4 * 1024 * 1024;
 
 /// Where a consumer's deliveries go.
 #[derive(Debug)]
-struct Outlet {
-    outbox: Arc<Outbox>,
-    channel: ChannelId,
-    tag: ShortString,
-    no_ack: bool,
-    ack_timeout: Option<Duration>,
+pub(super) struct Outlet {
+    pub(super) outbox: Arc<Outbox>,
+    pub(super) channel: ChannelId,
+    pub(super) tag: ShortString,
+    pub(super) no_ack: bool,
+    pub(super) ack_timeout: Option<Duration>,
+}
+
+impl Outlet {
+    pub(super) fn new(spec: &ConsumerSpec, outbox: &Arc<Outbox>) -> Self {
+        Self {
+            outbox: outbox.clone(),
+            channel: spec.channel,
+            tag: spec.tag.clone(),
+            no_ack: spec.no_ack,
+            ack_timeout: spec.ack_timeout,
+        }
+    }
+}
+
+/// What a cell holds.
+#[derive(Debug)]
+pub(super) enum Body {
+    Queue(Queue),
+    Stream(Box<Stream>),
 }
 
 #[derive(Debug)]
-struct CellState {
-    queue: Queue,
-    outlets: HashMap<ConsumerId, Outlet>,
+pub(super) struct CellState {
+    pub(super) body: Body,
+    pub(super) outlets: HashMap<ConsumerId, Outlet>,
     effects: Vec<QueueEffect>,
     /// The deadline that the timer knows.
-    armed: Option<Timestamp>,
+    pub(super) armed: Option<Timestamp>,
     spill_at: usize,
     /// Connections whose basic.get waits for messages from disk.
     waiting: Vec<Arc<Outbox>>,
@@ -56,20 +77,34 @@ pub(super) struct QueueCell {
     settings: RwLock<Arc<QueueSettings>>,
     /// Messages wait in it for the delayed-message exchange whose name it has; all of them in memory.
     pub(super) delays: bool,
-    state: Mutex<CellState>,
+    /// What a publish to a stream needs; `None` for all other queues.
+    pub(super) stream: Option<StreamLink>,
+    pub(super) state: Mutex<CellState>,
 }
 
 impl QueueCell {
     pub(super) fn new(record: &QueueRecord, queue: Queue, vhost: Arc<VhostCell>) -> Self {
+        let settings = queue.settings().clone();
+        Self::holding(record, Body::Queue(queue), settings, None, vhost)
+    }
+
+    pub(super) fn holding(
+        record: &QueueRecord,
+        body: Body,
+        settings: QueueSettings,
+        stream: Option<StreamLink>,
+        vhost: Arc<VhostCell>,
+    ) -> Self {
         Self {
             id: record.id,
             name: record.name.clone(),
             vhost,
             auto_delete: record.auto_delete,
             delays: record.delays,
-            settings: RwLock::new(Arc::new(queue.settings().clone())),
+            settings: RwLock::new(Arc::new(settings)),
+            stream,
             state: Mutex::new(CellState {
-                queue,
+                body,
                 outlets: HashMap::new(),
                 effects: Vec::new(),
                 armed: None,
@@ -79,17 +114,18 @@ impl QueueCell {
         }
     }
 
-    /// Locks the queue, lets `input` turn the crank, and passes on what it caused.
+    /// Locks the queue, lets `input` turn the crank, and passes on what it caused. `None` if it is a stream.
     pub(super) fn turn<R>(
         self: &Arc<Self>,
         registry: &Registry,
         work: &mut Work,
         input: impl FnOnce(&mut Queue, &mut Vec<QueueEffect>) -> R,
-    ) -> R {
+    ) -> Option<R> {
         let _trust = StopOnPanic("a queue");
         let mut guard = self.state.lock();
         let state = &mut *guard;
-        let result = input(&mut state.queue, &mut state.effects);
+        let Body::Queue(queue) = &mut state.body else { return None };
+        let result = input(queue, &mut state.effects);
         for effect in state.effects.drain(..) {
             let QueueEffect::Deliver { consumer, run } = effect else {
                 work.add(self, effect);
@@ -103,11 +139,12 @@ impl QueueCell {
                     queue: self.id,
                     no_ack: outlet.no_ack,
                     ack_timeout: outlet.ack_timeout,
+                    from_stream: false,
                     run,
                 }));
             }
         }
-        if let Some(deadline) = state.queue.deadline()
+        if let Some(deadline) = queue.deadline()
             && state.armed.is_none_or(|armed| deadline < armed)
         {
             state.armed = Some(deadline);
@@ -115,15 +152,15 @@ impl QueueCell {
         }
         if self.delays {
             // Everything stays in memory: the next to leave may be anywhere.
-        } else if state.queue.resident_bytes() > state.spill_at {
-            state.queue.spill(|ticket| registry.store.is_stored(ticket));
-            state.spill_at = state.queue.resident_bytes() + SPILL_STEP_BYTES;
+        } else if queue.resident_bytes() > state.spill_at {
+            queue.spill(|ticket| registry.store.is_stored(ticket));
+            state.spill_at = queue.resident_bytes() + SPILL_STEP_BYTES;
         } else if state.spill_at > 2 * SPILL_STEP_BYTES
-            && state.queue.resident_bytes() + 2 * SPILL_STEP_BYTES < state.spill_at
+            && queue.resident_bytes() + 2 * SPILL_STEP_BYTES < state.spill_at
         {
-            state.spill_at = state.queue.resident_bytes() + SPILL_STEP_BYTES;
+            state.spill_at = queue.resident_bytes() + SPILL_STEP_BYTES;
         }
-        result
+        Some(result)
     }
 
     /// What its arguments and policies ask for.
@@ -140,7 +177,11 @@ impl QueueCell {
         settings: QueueSettings,
     ) {
         *self.settings.write() = Arc::new(settings.clone());
-        self.turn(registry, work, |queue, fx| queue.apply_settings(now, settings, fx));
+        if self.stream.is_some() {
+            self.apply_retention(registry, work, now, Retention::of(&settings));
+        } else {
+            self.turn(registry, work, |queue, fx| queue.apply_settings(now, settings, fx));
+        }
     }
 
     /// The timer fired: it has to be armed anew.
@@ -148,9 +189,12 @@ impl QueueCell {
         self.state.lock().armed = None;
     }
 
-    /// A look at the queue without an input.
-    pub(super) fn read<R>(&self, look: impl FnOnce(&Queue) -> R) -> R {
-        look(&self.state.lock().queue)
+    /// A look at the queue without an input. `None` if it is a stream.
+    pub(super) fn read<R>(&self, look: impl FnOnce(&Queue) -> R) -> Option<R> {
+        match &self.state.lock().body {
+            Body::Queue(queue) => Some(look(queue)),
+            Body::Stream(_) => None,
+        }
     }
 
     /// Adds a consumer unless the queue is gone or refuses it. Its deliveries start with [`QueueCell::resume`].
@@ -161,28 +205,27 @@ impl QueueCell {
         outbox: &Arc<Outbox>,
     ) -> Result<ConsumerId, AmqpError> {
         let mut state = self.state.lock();
-        let (queue, vhost) = (self.name.clone(), self.vhost.name.clone());
-        if state.queue.is_deleted() {
-            return Err(AmqpError::QueueNotFound { queue, vhost });
+        let (name, vhost) = (self.name.clone(), self.vhost.name.clone());
+        let Body::Queue(queue) = &mut state.body else { return Err(AmqpError::Internal) };
+        if queue.is_deleted() {
+            return Err(AmqpError::QueueNotFound { queue: name, vhost });
         }
-        if state.queue.refuses_consumer(spec.exclusive) {
-            return Err(AmqpError::QueueInExclusiveUse { queue, vhost });
+        if queue.refuses_consumer(spec.exclusive) {
+            return Err(AmqpError::QueueInExclusiveUse { queue: name, vhost });
         }
-        let outlet = Outlet {
-            outbox: outbox.clone(),
-            channel: spec.channel,
-            tag: spec.tag.clone(),
-            no_ack: spec.no_ack,
-            ack_timeout: spec.ack_timeout,
-        };
-        let id = state.queue.add_consumer(now, spec);
+        let outlet = Outlet::new(&spec, outbox);
+        let id = queue.add_consumer(now, spec);
         state.outlets.insert(id, outlet);
         Ok(id)
     }
 
     /// Lets consumers go on whose connection or channel may take messages again.
     pub(super) fn resume(self: &Arc<Self>, registry: &Registry, work: &mut Work, now: Timestamp) {
-        self.turn(registry, work, |queue, fx| queue.resume(now, fx));
+        if self.stream.is_some() {
+            self.turn_stream(registry, work, Stream::resume);
+        } else {
+            self.turn(registry, work, |queue, fx| queue.resume(now, fx));
+        }
     }
 
     /// Removes a consumer; true when the queue is to be deleted with it.
@@ -193,19 +236,33 @@ impl QueueCell {
         now: Timestamp,
         id: ConsumerId,
     ) -> bool {
-        let last = self.turn(registry, work, |queue, fx| queue.remove_consumer(now, id, fx));
+        let last = if self.stream.is_some() {
+            self.turn_stream(registry, work, |stream, _| stream.remove_reader(id));
+            false
+        } else {
+            self.turn(registry, work, |queue, fx| queue.remove_consumer(now, id, fx)).unwrap_or(false)
+        };
         self.state.lock().outlets.remove(&id);
         last && self.auto_delete
     }
 
-    /// Ends the queue if `allowed` says so: its consumers are told, its messages dropped. Returns how many were ready.
+    /// Ends the queue if `allowed` says so: its consumers are told, its messages dropped. Returns how many were ready. A
+    /// stream is not asked, and has none (as in RabbitMQ).
     pub(super) fn delete<E>(&self, allowed: impl FnOnce(&Queue) -> Result<(), E>) -> Result<u64, E> {
         let mut guard = self.state.lock();
         let state = &mut *guard;
-        if state.queue.is_deleted() {
-            return Ok(0);
-        }
-        allowed(&state.queue)?;
+        let ready = match &mut state.body {
+            Body::Queue(queue) if queue.is_deleted() => return Ok(0),
+            Body::Stream(stream) if stream.is_deleted() => return Ok(0),
+            Body::Queue(queue) => {
+                allowed(queue)?;
+                queue.delete()
+            }
+            Body::Stream(stream) => {
+                stream.delete();
+                0
+            }
+        };
         let mut outlets: Vec<_> = state.outlets.drain().collect();
         outlets.sort_by_key(|(consumer, _)| *consumer);
         for (consumer, outlet) in outlets {
@@ -215,7 +272,7 @@ impl QueueCell {
         for outbox in state.waiting.drain(..) {
             outbox.wake();
         }
-        Ok(state.queue.delete())
+        Ok(ready)
     }
 
     /// Has a connection woken when messages came back from disk.

@@ -25,7 +25,8 @@ use crate::config::Config;
 use crate::engine::directory::{Access, Directory, DirectoryChange, Record};
 use crate::engine::message::Timestamp;
 use crate::engine::names::NameGenerator;
-use crate::engine::queue::{Queue, QueueId, QueueSettings, RecoveredLane, TimeoutOutcome};
+use crate::engine::queue::{Queue, QueueId, QueueSettings, QueueType, RecoveredLane, TimeoutOutcome};
+use crate::engine::stream::RecoveredLog;
 use crate::engine::vhost::{Change, ConnectionId, Declared, QueueDeclaration, QueueRecord, Vhost};
 use crate::error::AmqpError;
 use crate::store::{LaneKey, Op, Recovered, Store, Ticket, Transaction, Waiter};
@@ -190,6 +191,7 @@ impl Registry {
             }
         }
         let mut work = Work::default();
+        let mut logs = recovered.logs;
         for (vhost, record, lanes) in recovered.queues {
             let vhost = self.add_vhost(&vhost);
             if record.delays {
@@ -201,11 +203,17 @@ impl Registry {
                 tracing::error!(queue = %record.name, vhost = %vhost.name, %cause, "arguments of the store are ignored");
                 QueueSettings::default()
             });
-            let cell = Arc::new(QueueCell::new(&record, Queue::recovered(settings, &lanes, now), vhost.clone()));
+            let cell = if settings.queue_type == QueueType::Stream {
+                let log = logs.remove(&record.id).unwrap_or_default();
+                Arc::new(QueueCell::with_stream(&record, settings, &log, vhost.clone()))
+            } else {
+                Arc::new(QueueCell::new(&record, Queue::recovered(settings, &lanes, now), vhost.clone()))
+            };
             vhost.state.write().restore_queue(record);
             self.queues.insert(cell.id, cell.clone());
             // Arms the timer of a queue that expires; brings back the head of one whose messages do.
             cell.turn(self, &mut work, |queue, fx| queue.recall(&lanes, fx));
+            cell.turn_stream(self, &mut work, |stream, fx| stream.handle_timeout(now, fx));
         }
         for (vhost, binding) in recovered.bindings {
             self.add_vhost(&vhost).state.write().restore_binding(binding);
@@ -388,8 +396,11 @@ impl Registry {
                 Declared::Existed(id) => self.queue(id).ok_or_else(missing)?,
                 Declared::Created(id, settings) => {
                     let record = state.queue_by_id(id).ok_or_else(missing)?;
-                    let queue = Queue::new(*settings, record.durable, now);
-                    let cell = Arc::new(QueueCell::new(record, queue, vhost.clone()));
+                    let cell = Arc::new(if settings.queue_type == QueueType::Stream {
+                        QueueCell::with_stream(record, *settings, &RecoveredLog::default(), vhost.clone())
+                    } else {
+                        QueueCell::new(record, Queue::new(*settings, record.durable, now), vhost.clone())
+                    });
                     self.queues.insert(id, cell.clone());
                     // Arms the timer of a queue that expires when unused.
                     cell.turn(self, &mut Work::default(), |_, _| ());
@@ -431,8 +442,11 @@ impl Registry {
         cell.disarm();
         let mut work = Work::default();
         let outcome = cell.turn(self, &mut work, |queue, fx| queue.handle_timeout(now, fx));
+        if outcome.is_none() {
+            cell.turn_stream(self, &mut work, |stream, fx| stream.handle_timeout(now, fx));
+        }
         self.finish(&mut work, None);
-        if outcome == TimeoutOutcome::QueueExpired {
+        if outcome == Some(TimeoutOutcome::QueueExpired) {
             let unused = |queue: &Queue| {
                 // Somebody may have used it since the timeout was handled.
                 if queue.is_expired(now) { Ok(()) } else { Err(AmqpError::Internal) }

@@ -19,6 +19,8 @@ pub(super) struct Work {
     pub(super) ops: Vec<Op>,
     dead: VecDeque<(Arc<QueueCell>, Run, DeathReason)>,
     loads: Vec<(Arc<QueueCell>, u8, u64)>,
+    /// Streams that want messages from disk: from which offset on, and how many octets.
+    pub(super) reads: Vec<(Arc<QueueCell>, u64, usize)>,
 }
 
 impl Work {
@@ -54,6 +56,9 @@ impl Registry {
         for (cell, lane, from_seq) in work.loads.drain(..) {
             self.load(cell, lane, from_seq);
         }
+        for (cell, from_seq, max_bytes) in work.reads.drain(..) {
+            self.read_stream(cell, from_seq, max_bytes);
+        }
         ticket
     }
 
@@ -72,9 +77,7 @@ impl Registry {
                 if cell.delays {
                     cell.turn(&registry, &mut work, Queue::recall_all);
                 }
-                if lost > 0 {
-                    tracing::error!(queue = %cell.name, vhost = %cell.vhost.name, lost, "stored messages are missing");
-                }
+                cell.report_lost(lost.unwrap_or(0));
                 registry.finish(&mut work, None);
                 cell.wake_waiting();
             }),

@@ -30,8 +30,13 @@ impl MemoryStore {
             Op::Define { change: Change::QueueRemoved(id), .. } => {
                 self.logs.lock().remove(&LaneKey::new(id, 0));
             }
-            Op::Define { .. } | Op::Append { .. } | Op::Settled { .. } | Op::Delivered { .. } | Op::Returned { .. } | Op::Truncate { .. } => {
-            }
+            Op::Define { .. }
+            | Op::Append { .. }
+            | Op::Settled { .. }
+            | Op::Delivered { .. }
+            | Op::Directory(_)
+            | Op::Returned { .. }
+            | Op::Truncate { .. } => {}
         }
     }
 }

@@ -26,7 +26,7 @@ use crate::engine::queue::{ConsumerId, ConsumerSpec, Delivered, Loaded, Run};
 
 pub use block::{BLOCK_BYTES, Block, RecoveredLog};
 pub use headers::{FILTER_VALUE, OFFSET, filter_value, with_offset};
-pub use offset::{OffsetSpec, duration_ms};
+pub use offset::OffsetSpec;
 pub use reader::Filter;
 pub use settings::Retention;
 

@@ -189,6 +189,7 @@ impl Model {
             exclusive: false,
             prefetch: prefetch.into(),
             priority: 0,
+            ack_timeout: None,
             channel_limit: Arc::<ChannelLimit>::default(),
             window: window.clone(),
         };

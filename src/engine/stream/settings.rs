@@ -1,8 +1,6 @@
-//! What the arguments of a stream ask for: how much of it is kept.
+//! How much of a stream is kept.
 
-use leveret_protocol::FieldTable;
-
-use super::offset::duration_ms;
+use crate::engine::queue::QueueSettings;
 
 /// Octets of a segment if nothing else is asked for, as in RabbitMQ.
 const SEGMENT_BYTES: u64 = 500_000_000;
@@ -25,35 +23,12 @@ impl Default for Retention {
 }
 
 impl Retention {
-    /// Reads the arguments of a declaration, which have been checked.
-    pub fn from_arguments(arguments: &FieldTable) -> Self {
-        let number = |key: &str| arguments.get(key).and_then(|value| u64::try_from(value.as_integer()?).ok());
+    /// What the settings of a stream ask for.
+    pub fn of(settings: &QueueSettings) -> Self {
         Self {
-            max_age_ms: arguments.get("x-max-age").and_then(|value| duration_ms(value.as_long_str()?)),
-            max_bytes: number("x-max-length-bytes"),
-            segment_bytes: number("x-stream-max-segment-size-bytes").unwrap_or(SEGMENT_BYTES),
+            max_age_ms: settings.stream.max_age_s.map(|age| age.saturating_mul(1000)),
+            max_bytes: settings.max_length_bytes,
+            segment_bytes: settings.stream.max_segment_size_bytes.unwrap_or(SEGMENT_BYTES),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use leveret_protocol::{FieldValue, ShortString};
-
-    use super::*;
-
-    #[test]
-    fn arguments_are_read() {
-        assert_eq!(Retention::from_arguments(&FieldTable::new()), Retention::default());
-        let arguments: FieldTable = [
-            ("x-max-age", FieldValue::LongString("2h".try_into().expect("short"))),
-            ("x-max-length-bytes", FieldValue::Int32(7)),
-            ("x-stream-max-segment-size-bytes", FieldValue::Int64(5)),
-        ]
-        .into_iter()
-        .map(|(key, value)| (ShortString::from_static(key), value))
-        .collect();
-        let expected = Retention { max_age_ms: Some(7_200_000), max_bytes: Some(7), segment_bytes: 5 };
-        assert_eq!(Retention::from_arguments(&arguments), expected);
     }
 }

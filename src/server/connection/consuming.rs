@@ -5,11 +5,13 @@ use leveret_protocol::{ChannelId, DeliveryTag, Method, ShortString, basic, tx};
 use super::delivery::{DeliverHead, encode_get_ok, properties_with_count};
 use super::late_acks::asked_timeout_ms;
 use super::session::{Progress, Session};
+use super::streaming::{check_consumer_arguments, check_stream_consumer, not_by_streams};
 use crate::engine::channel::unacked::{Entry, Outcome};
 use crate::engine::channel::{ChannelConsumer, Lifecycle};
 use crate::engine::directory::Right;
 use crate::engine::names::REPLY_QUEUE;
 use crate::engine::queue::{ConsumerSpec, Get, QueueId, QueueType};
+use crate::engine::stream::{Filter, with_offset};
 use crate::error::AmqpError;
 use crate::server::clock;
 use crate::server::outbox::{Delivery, Event};
@@ -59,6 +61,7 @@ impl Session {
         let cell = self.find_queue(index, &consume.queue, Right::Read)?;
         let (queue, vhost) = (cell.name.clone(), cell.vhost.name.clone());
         let is_quorum = cell.settings().queue_type == QueueType::Quorum;
+        check_consumer_arguments(&cell, &consume.arguments)?;
         let priority = match consume.arguments.get("x-priority") {
             None => 0,
             Some(value) => value.as_integer().ok_or_else(|| {
@@ -91,7 +94,12 @@ impl Session {
             channel_limit: channel.limit.clone(),
             window: self.outbox.window.clone(),
         };
-        let consumer = cell.add_consumer(self.now, spec, &self.outbox)?;
+        let consumer = if cell.stream.is_some() {
+            let start = check_stream_consumer(&cell, &spec, &consume.arguments, self.now)?;
+            cell.add_reader(spec, start, Filter::parse(&consume.arguments), &self.outbox)?
+        } else {
+            cell.add_consumer(self.now, spec, &self.outbox)?
+        };
         self.channels[index].consumers.insert(tag.clone(), ChannelConsumer { queue: cell.id, id: consumer });
         if !consume.no_wait {
             self.send(id, basic::ConsumeOk { consumer_tag: tag });
@@ -133,6 +141,7 @@ impl Session {
         }
         let (now, no_ack) = (self.now, get.no_ack);
         let found = cell.turn(&self.registry, &mut self.work, |queue, fx| queue.get(now, no_ack, fx));
+        let found = found.ok_or_else(|| not_by_streams("basic.get", &cell))?;
         if matches!(found, Get::Loading) {
             // The connection goes on when the messages are there; whoever brings them wakes it.
             cell.wait_for_load(&self.outbox);
@@ -225,6 +234,10 @@ impl Session {
         let now = self.now;
         for part in settlements.by_queue() {
             let Some(cell) = self.cell(part[0].queue) else { continue };
+            if cell.stream.is_some() {
+                cell.settle_stream(&self.registry, &mut self.work, part.iter().map(|settlement| settlement.delivered));
+                continue;
+            }
             cell.turn(&self.registry, &mut self.work, |queue, fx| {
                 for settlement in part {
                     match settlement.outcome {
@@ -333,7 +346,7 @@ impl Session {
 
     #[inline]
     fn deliver(&mut self, delivery: &Delivery) {
-        let Delivery { channel, tag, consumer, queue, no_ack, ack_timeout, run } = delivery;
+        let Delivery { channel, tag, consumer, queue, no_ack, from_stream, ack_timeout, run } = delivery;
         let entry = |seq| Entry { queue: *queue, seq, consumer: Some(*consumer), lane: run.lane };
         let open = self.channel_index(*channel).filter(|at| self.channels[*at].lifecycle == Lifecycle::Open);
         let Some(at) = open else {
@@ -352,9 +365,13 @@ impl Session {
         let frame_max = self.frame_max_bytes();
         let head = DeliverHead::new(*channel, tag);
         let unacked = &mut self.channels[at].unacked;
+        let mut changed = Vec::new();
         for (seq, message) in run.messages() {
             let tag = if *no_ack { unacked.push_settled(entry(seq)) } else { unacked.push(entry(seq)) };
-            if run.delivery_count == 0 {
+            if *from_stream {
+                with_offset(message.properties(), seq, &mut changed);
+                head.encode_with(&message, &changed, tag.get(), false, frame_max, &mut self.output);
+            } else if run.delivery_count == 0 {
                 head.encode(&message, tag.get(), run.redelivered, frame_max, &mut self.output);
             } else {
                 let properties = properties_with_count(&message, run.delivery_count);

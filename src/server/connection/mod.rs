@@ -25,6 +25,7 @@ mod publishing;
 mod reply_to;
 mod rights;
 mod session;
+mod streaming;
 mod topology;
 
 use std::collections::HashMap;

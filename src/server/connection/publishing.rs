@@ -475,8 +475,7 @@ impl Session {
         let arena = builder.finish();
         let now = self.now;
         for cell in &targets.cells {
-            let refused =
-                cell.turn(&self.registry, &mut self.work, |queue, fx| queue.publish(now, &arena, persistent, fx));
+            let refused = cell.publish(&self.registry, &mut self.work, now, &arena, persistent);
             for index in refused {
                 match origins.get(index as usize) {
                     Some(origin) if !self.batch.refused.contains(origin) => self.batch.refused.push(*origin),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use leveret_protocol::{ChannelId, FieldTable, ShortString, exchange, queue};
 
 use super::session::{Progress, Session};
+use super::streaming::not_by_streams;
 use crate::engine::directory::{Access, Resource, Right};
 use crate::engine::exchange::Destination;
 use crate::engine::queue::QueueType;
@@ -135,10 +136,12 @@ impl Session {
             declared
         };
         let now = self.now;
-        let (message_count, consumer_count) = cell.turn(&self.registry, &mut self.work, |queue, _| {
+        let counts = cell.turn(&self.registry, &mut self.work, |queue, _| {
             queue.touch(now);
             (queue.ready(), queue.consumer_count())
         });
+        // RabbitMQ does not count the consumers of a stream.
+        let (message_count, consumer_count) = counts.unwrap_or_else(|| (cell.stream_count(), 0));
         self.channels[index].declared(cell.name.clone());
         if !declare.no_wait {
             let ok = queue::DeclareOk {
@@ -240,6 +243,7 @@ impl Session {
     ) -> Result<Progress, AmqpError> {
         let cell = self.find_queue(index, &purge.queue, Right::Read)?;
         let purged = cell.turn(&self.registry, &mut self.work, crate::engine::queue::Queue::purge);
+        let purged = purged.ok_or_else(|| not_by_streams("queue.purge", &cell))?;
         let ticket = self.submit();
         if !purge.no_wait {
             let message_count = u32::try_from(purged).unwrap_or(u32::MAX);
