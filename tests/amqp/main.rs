@@ -48,6 +48,7 @@ mod quorum;
 mod recent_history;
 mod reply_to;
 mod routing;
+mod streams;
 mod topics;
 mod tracing;
 mod transactions;

@@ -28,6 +28,7 @@ mod orderly;
 mod random;
 mod returns;
 mod storm;
+mod streams;
 mod topology;
 mod traffic;
 
@@ -58,6 +59,10 @@ const DEEP_KILL_MS: (u64, u64) = (300, 1200);
 
 /// Rounds of the test of delayed messages.
 const DELAY_ROUNDS: u32 = 6;
+
+/// Rounds of the test of a stream, and when the broker is killed in them.
+const STREAM_ROUNDS: u32 = 8;
+const STREAM_KILL_MS: (u64, u64) = (20, 400);
 
 /// The store's file in the data directory.
 const STORE_FILE: &str = "leveret.redb";
@@ -367,6 +372,24 @@ fn a_kill_forgets_no_return() {
         drop(client);
     }
     assert!(rounds > returns::LIMIT, "each went after {} returns, {rounds} rounds", returns::LIMIT);
+}
+
+#[test]
+fn a_stream_keeps_what_was_confirmed_and_what_was_read() {
+    let mut trial = Trial::new();
+    let mut known = streams::Known::default();
+    for _ in 0..STREAM_ROUNDS {
+        let broker = trial.place.start();
+        let log = &trial.place.log;
+        let step =
+            |what: &str, outcome| must(what, outcome).unwrap_or_else(|fault| panic!("{fault}\n{}", log_tail(log)));
+        step("looking", streams::check(broker.addr, &mut known));
+        let lifetime = Duration::from_millis(trial.random.between(STREAM_KILL_MS.0, STREAM_KILL_MS.1));
+        step("working", streams::work(broker, lifetime, &mut trial.random, &mut known));
+    }
+    let broker = trial.place.start();
+    must("looking", streams::check(broker.addr, &mut known)).unwrap_or_else(|fault| panic!("{fault}"));
+    broker.kill();
 }
 
 #[test]

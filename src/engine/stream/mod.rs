@@ -212,7 +212,7 @@ impl Stream {
             OffsetSpec::First => (self.first_seq, None),
             OffsetSpec::Last => (self.next_seq.saturating_sub(1).max(self.first_seq), None),
             OffsetSpec::Next => (self.next_seq, None),
-            OffsetSpec::Offset(seq) => (seq.clamp(self.first_seq, self.next_seq), None),
+            OffsetSpec::Offset(seq) => (seq.max(self.first_seq), None),
             OffsetSpec::Time(time) => match self.blocks.iter().find(|block| block.last_time >= time) {
                 Some(block) => (block.first_seq, Some(time)),
                 None => (self.next_seq, None),

@@ -175,7 +175,7 @@ impl Model {
             OffsetSpec::First => (first, None),
             OffsetSpec::Last => (next.saturating_sub(1).max(first), None),
             OffsetSpec::Next => (next, None),
-            OffsetSpec::Offset(seq) => (seq.clamp(first, next), None),
+            OffsetSpec::Offset(seq) => (seq.max(first), None),
             OffsetSpec::Time(time) => {
                 let there = (first..next).any(|seq| self.log[as_index(seq)].time >= time);
                 (if there { first } else { next }, there.then_some(time))
@@ -414,7 +414,7 @@ fn a_recovered_stream_goes_on_where_it_was() {
     assert_eq!(place(OffsetSpec::Last), 39);
     assert_eq!(place(OffsetSpec::Next), 40);
     assert_eq!(place(OffsetSpec::Offset(3)), 10);
-    assert_eq!(place(OffsetSpec::Offset(1000)), 40);
+    assert_eq!(place(OffsetSpec::Offset(1000)), 1000);
     assert_eq!(place(OffsetSpec::Time(Timestamp::from_millis(6))), 20);
     assert_eq!(place(OffsetSpec::Time(Timestamp::from_millis(8))), 40);
 }

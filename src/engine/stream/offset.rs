@@ -14,7 +14,7 @@ pub enum OffsetSpec {
     Last,
     /// Only messages to come.
     Next,
-    /// This offset; the oldest message if that is gone, the next one to come if it is not there yet.
+    /// This offset, now or when it comes; the oldest message if it is gone.
     Offset(u64),
     /// The first message that is not older.
     Time(Timestamp),

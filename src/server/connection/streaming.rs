@@ -40,14 +40,14 @@ pub(super) fn check_stream_consumer(
         let value = start.map(erlang_term).unwrap_or_default();
         AmqpError::BadArgument(format!("invalid arg '{OFFSET}' for {entity}: {{invalid_stream_offset_arg,{value}}}"))
     })?;
-    if spec.channel_limit.is_set() {
-        return Err(AmqpError::NotImplemented(format!("{entity} does not support global qos")));
-    }
     if spec.prefetch == 0 {
         return Err(AmqpError::BadArgument(format!("consumer prefetch count is not set for stream {entity}")));
     }
     if spec.no_ack {
         return Err(AmqpError::NotImplemented(format!("automatic acknowledgement not supported by stream {entity}")));
+    }
+    if spec.channel_limit.is_set() {
+        return Err(AmqpError::NotImplemented(format!("{entity} does not support global qos")));
     }
     Ok(start)
 }
