@@ -526,7 +526,9 @@ mod tests {
     use super::*;
     use crate::engine::message::{Arena, ArenaBuilder, Body, MessageParts, Timestamp};
     use crate::engine::queue::{QueueId, Settled};
+    use crate::engine::stream::Block;
     use crate::engine::vhost::{Change, QueueRecord};
+    use crate::store::{LogSink, LogUpdate};
 
     const QUEUE: QueueId = QueueId::new(1);
     const LANE: LaneKey = LaneKey::new(QUEUE, 0);
@@ -675,6 +677,109 @@ mod tests {
         let (_, recovered) = open(dir.path());
         assert!(recovered.queues.is_empty());
         assert_eq!(recovered.next_queue_id, 2);
+    }
+
+    #[derive(Debug, Default)]
+    struct Told(parking_lot::Mutex<(Vec<(u64, u32)>, BTreeMap<u64, Block>)>);
+
+    impl LogSink for Told {
+        fn committed(&self, update: LogUpdate) {
+            let mut told = self.0.lock();
+            told.0.extend(update.parts.iter().map(|part| (part.first_seq, part.count)));
+            told.1.extend(update.blocks.iter().map(|block| (block.first_seq, *block)));
+        }
+    }
+
+    fn log(sink: &Arc<Told>, first: u32, count: u32, size: usize) -> Op {
+        let arena = arena(first, count, size);
+        Op::Log { lane: LANE, arena, index: 0, count, block_bytes: 100_000, sink: sink.clone() }
+    }
+
+    fn rows(database: &Database) -> (usize, usize) {
+        let txn = database.begin_read().expect("begins");
+        let batches = txn.open_table(BATCHES).expect("there").iter().expect("read").count();
+        (batches, txn.open_table(BLOCKS).expect("there").iter().expect("read").count())
+    }
+
+    #[test]
+    fn a_stream_gets_its_offsets_in_order_and_keeps_them() {
+        let dir = tempfile::tempdir().expect("directory");
+        let told = Arc::new(Told::default());
+        let (store, _) = open(dir.path());
+        submit(&store, vec![declare(), log(&told, 0, 10, 16), log(&told, 10, 500, 1000)]);
+        for first in 510..520 {
+            submit(&store, vec![log(&told, first, 1, 70_000)]);
+        }
+        let (parts, blocks) = std::mem::take(&mut *told.0.lock());
+        assert_eq!(&parts[..3], [(0, 10), (10, 500), (510, 1)]);
+        store.close();
+        let (store, recovered) = open(dir.path());
+        let found = &recovered.logs[&QUEUE];
+        assert_eq!((found.next_seq, &found.blocks), (520, &blocks.into_values().collect::<Vec<_>>()));
+        assert!(found.blocks.len() > 8);
+        assert_eq!(found.blocks.iter().map(|block| block.count).sum::<u64>(), 520);
+        assert!(found.blocks.is_sorted_by(|a, b| a.end_seq() == b.first_seq));
+        assert_eq!(stored(&store, 0), (0..520).collect::<Vec<_>>());
+        assert_eq!(stored(&store, 515), (515..520).collect::<Vec<_>>());
+        let below_seq = found.blocks[4].first_seq;
+        submit(&store, vec![Op::Truncate { lane: LANE, below_seq }, log(&told, 520, 1, 16)]);
+        assert_eq!(told.0.lock().0, [(520, 1)]);
+        let left: Vec<_> = (u32::try_from(below_seq).expect("small")..521).collect();
+        assert_eq!(stored(&store, 0), left);
+        store.close();
+        let (store, recovered) = open(dir.path());
+        assert_eq!(recovered.logs[&QUEUE].blocks.first().map(|block| block.first_seq), Some(below_seq));
+        assert_eq!(stored(&store, 0), left);
+        store.close();
+    }
+
+    #[test]
+    fn what_is_cut_off_from_a_stream_goes_bit_by_bit() {
+        let dir = tempfile::tempdir().expect("directory");
+        let told = Arc::new(Told::default());
+        let (store, _) = open(dir.path());
+        let mut ops = vec![declare()];
+        ops.extend((0..700).map(|first| log(&told, first, 1, 61_000)));
+        submit(&store, ops);
+        let below_seq = told.0.lock().1.keys().next_back().copied().expect("blocks");
+        submit(&store, vec![Op::Truncate { lane: LANE, below_seq }]);
+        // The stop does not wait for it; the next start goes on.
+        store.close();
+        drop(store);
+        let (store, recovered) = open(dir.path());
+        assert_eq!(recovered.logs[&QUEUE].blocks.len(), 1);
+        for _ in 0..3 {
+            submit(&store, vec![log(&told, 0, 1, 16)]);
+        }
+        let removed = Op::Define { vhost: ShortString::from_static("/"), change: Change::QueueRemoved(QUEUE) };
+        submit(&store, vec![removed]);
+        store.close();
+        drop(store);
+        let database = Database::create(dir.path().join(FILE_NAME)).expect("opens");
+        assert_eq!(rows(&database), (0, 0));
+        assert_eq!(
+            database.begin_read().expect("begins").open_table(LOGS).expect("there").iter().expect("read").count(),
+            0
+        );
+    }
+
+    #[test]
+    fn a_store_of_format_1_gets_what_streams_need() {
+        let dir = tempfile::tempdir().expect("directory");
+        open(dir.path()).0.close();
+        let database = Database::create(dir.path().join(FILE_NAME)).expect("opens");
+        let txn = database.begin_write().expect("begins");
+        txn.open_table(META).expect("there").insert(KEY_FORMAT, 1).expect("written");
+        txn.delete_table(LOGS).expect("deleted");
+        txn.delete_table(BLOCKS).expect("deleted");
+        txn.commit().expect("committed");
+        drop(database);
+        let (store, recovered) = open(dir.path());
+        assert!(recovered.logs.is_empty());
+        let told = Arc::new(Told::default());
+        submit(&store, vec![declare(), log(&told, 0, 10, 16)]);
+        assert_eq!(stored(&store, 0).len(), 10);
+        store.close();
     }
 
     #[test]

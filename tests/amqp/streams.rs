@@ -635,21 +635,21 @@ fn a_stream_larger_than_its_memory_is_read_from_disk() {
     let mut client = broker.open();
     let stream = client.durable_queue_with(1, table([("x-queue-type", long("stream"))]));
     client.select_confirms(1);
-    let padding = 8000;
-    for number in 0..3000 {
-        client.publish(1, "", &stream, &format!("{number:padding$}"));
+    let body = |number: i64| format!("{number} {}", "x".repeat(30_000));
+    for number in 0..500 {
+        client.publish(1, "", &stream, &body(number));
     }
-    client.expect_confirms(1, 1..=3000);
-    for (channel, start) in [(2, 0), (3, 0), (4, 1700)] {
+    client.expect_confirms(1, 1..=500);
+    for (channel, start) in [(2, 0), (3, 0), (4, 300)] {
         client.open_channel(channel);
         client.qos(channel, 50, false);
         client.consume_with(channel, read(&stream, "c", from(int(start))));
     }
-    for (channel, start) in [(2, 0), (3, 0), (4, 1700)] {
-        for expected in start..3000 {
+    for (channel, start) in [(2, 0), (3, 0), (4, 300)] {
+        for expected in start.into()..500 {
             let delivery = client.expect_deliver(channel);
-            assert_eq!(offset(&delivery), i64::from(expected));
-            assert_eq!(delivery.text().trim_start(), expected.to_string());
+            assert_eq!(offset(&delivery), expected);
+            assert!(delivery.body == body(expected).as_bytes());
             client.ack(channel, delivery.tag());
         }
     }
