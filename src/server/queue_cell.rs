@@ -49,6 +49,7 @@ impl Outlet {
 
 /// What a cell holds.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "queues are on the hot path, and few cells are streams")]
 pub(super) enum Body {
     Queue(Queue),
     Stream(Box<Stream>),

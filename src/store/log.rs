@@ -131,7 +131,8 @@ impl Log {
                         runs.push(run);
                     }
                     run = BatchRun { first_seq: seq, arena: arena.clone(), index: index + nth, count: 0 };
-                    self.write_batch(lane, std::mem::take(&mut runs), next, &mut scratch, tables, update)?;
+                    self.write_batch(lane, &runs, next, &mut scratch, tables, update)?;
+                    runs.clear();
                     next = Block { first_seq: seq, ..Block::default() };
                 }
                 run.count += 1;
@@ -144,7 +145,7 @@ impl Log {
             }
             update.parts.push(Loaded { first_seq, arena, index, count });
         }
-        self.write_batch(lane, runs, next, &mut scratch, tables, update)?;
+        self.write_batch(lane, &runs, next, &mut scratch, tables, update)?;
         update.blocks.push(self.state.open);
         Ok(())
     }
@@ -152,7 +153,7 @@ impl Log {
     fn write_batch(
         &mut self,
         lane: u64,
-        runs: Vec<BatchRun>,
+        runs: &[BatchRun],
         messages: Block,
         scratch: &mut Vec<u8>,
         tables: &mut LogTables<'_>,
@@ -161,7 +162,7 @@ impl Log {
         if messages.count == 0 {
             return Ok(());
         }
-        encode_batch(&runs, scratch);
+        encode_batch(runs, scratch);
         tables.batches.insert((lane, messages.first_seq), scratch.as_slice())?;
         if let Some(full) = self.state.open.add(messages, self.full_bytes) {
             tables.blocks.insert((lane, full.first_seq), encode_block(&full).as_slice())?;

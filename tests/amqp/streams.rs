@@ -11,10 +11,10 @@ use crate::support::{
 
 /// A stream with these arguments besides its type, for the time of a test.
 #[track_caller]
-fn with_stream_of(arguments: FieldTable, test: impl FnOnce(&mut Client, &str)) {
+fn with_stream_of(arguments: &FieldTable, test: impl FnOnce(&mut Client, &str)) {
     let mut client = Client::open();
     let mut all = table([("x-queue-type", long("stream"))]);
-    for (name, value) in &arguments {
+    for (name, value) in arguments {
         all.insert(name.clone(), value.clone());
     }
     let name = client.durable_queue_with(1, all);
@@ -25,7 +25,7 @@ fn with_stream_of(arguments: FieldTable, test: impl FnOnce(&mut Client, &str)) {
 
 #[track_caller]
 fn with_stream(test: impl FnOnce(&mut Client, &str)) {
-    with_stream_of(FieldTable::new(), test);
+    with_stream_of(&FieldTable::new(), test);
 }
 
 /// Publishes numbers as bodies and waits until they are in the stream. On a channel of its own.
@@ -179,14 +179,12 @@ fn a_start_may_be_a_time() {
         check_start(client, 3, stream, FieldValue::Timestamp(0), 0);
         check_start(client, 4, stream, long("1h"), 0);
         check_start(client, 5, stream, long("1s"), 3);
-        for (channel, start) in [(6, FieldValue::Timestamp(now_seconds() + 3600))] {
-            client.open_channel(channel);
-            client.qos(channel, 10, false);
-            client.consume_with(channel, read(stream, "c", from(start)));
-            client.expect_nothing_for(millis(100));
-            append(client, stream, 5..6);
-            expect_offsets(client, channel, 5..6);
-        }
+        client.open_channel(6);
+        client.qos(6, 10, false);
+        client.consume_with(6, read(stream, "c", from(FieldValue::Timestamp(now_seconds() + 3600))));
+        client.expect_nothing_for(millis(100));
+        append(client, stream, 5..6);
+        expect_offsets(client, 6, 5..6);
     });
 }
 
@@ -490,7 +488,7 @@ fn whole_segments_go_when_there_is_too_much() {
         return;
     }
     let limits = table([("x-max-length-bytes", int(5000)), ("x-stream-max-segment-size-bytes", int(1000))]);
-    with_stream_of(limits, |client, stream| {
+    with_stream_of(&limits, |client, stream| {
         for number in 0..200 {
             append(client, stream, number..number + 1);
         }
@@ -510,7 +508,7 @@ fn whole_segments_go_when_they_are_too_old() {
         return;
     }
     let limits = table([("x-max-age", long("1s")), ("x-stream-max-segment-size-bytes", int(300))]);
-    with_stream_of(limits, |client, stream| {
+    with_stream_of(&limits, |client, stream| {
         for number in 0..50 {
             append(client, stream, number..number + 1);
         }

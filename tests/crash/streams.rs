@@ -14,7 +14,7 @@ use crate::random::Random;
 use crate::traffic::confirm_mode;
 
 const STREAM: &str = "stream";
-const PUBLISHERS: u64 = 3;
+const PUBLISHERS: usize = 3;
 /// Unconfirmed messages of a publisher at most.
 const IN_FLIGHT: u64 = 200;
 
@@ -70,7 +70,7 @@ pub fn check(addr: SocketAddr, known: &mut Known) -> Outcome<()> {
     let Method::QueueDeclareOk(ok) = client.call()? else { return problem("the stream cannot be declared") };
     subscribe(&mut client, "first")?;
     let mut found = BTreeSet::new();
-    let mut last = [None; PUBLISHERS as usize];
+    let mut newest = [None; PUBLISHERS];
     for expected in 0..i64::from(ok.message_count) {
         let (offset, body) = receive(&mut client)?;
         if offset != expected {
@@ -83,7 +83,7 @@ pub fn check(addr: SocketAddr, known: &mut Known) -> Outcome<()> {
         let parts =
             parts.and_then(|(publisher, number)| Some((publisher.parse::<usize>().ok()?, number.parse().ok()?)));
         let Some((publisher, number)) = parts else { return problem(format!("a strange body: {body}")) };
-        if last[publisher].replace(number).is_some_and(|before: u64| before >= number) {
+        if newest[publisher].replace(number).is_some_and(|before: u64| before >= number) {
             return problem(format!("{body} at {offset} is out of order"));
         }
         found.insert(body);
@@ -130,7 +130,7 @@ pub fn work(broker: Broker, lifetime: Duration, random: &mut Random, known: &mut
 
 fn publish(
     addr: SocketAddr,
-    publisher: u64,
+    publisher: usize,
     first: u64,
     mut random: Random,
     confirmed: &Mutex<BTreeSet<String>>,

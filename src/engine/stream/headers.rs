@@ -1,6 +1,6 @@
 //! The two headers of streams: the offset that the broker adds, the filter value that a publisher sets.
 
-use leveret_protocol::{BasicProperties, PropertiesRef, ShortString, decode_table_content};
+use leveret_protocol::{BasicProperties, PropertiesRef, ShortString, decode_table_content, encode};
 
 /// Where a delivery says which offset its message has, and where a consumer says which one it wants.
 pub const OFFSET: &str = "x-stream-offset";
@@ -12,7 +12,7 @@ const HEADERS_FLAG: u8 = 1 << 5;
 /// Octets of the entry: name, type tag, value.
 const ENTRY_BYTES: usize = 1 + OFFSET.len() + 1 + 8;
 
-/// Writes properties with the header `x-stream-offset` into `out`, which is cleared first.
+/// Writes properties (a header frame's worth) with the header `x-stream-offset` into `out`, which is cleared first.
 pub fn with_offset(properties: &[u8], offset: u64, out: &mut Vec<u8>) {
     out.clear();
     let Ok(decoded) = PropertiesRef::decode(properties) else {
@@ -36,11 +36,10 @@ pub fn with_offset(properties: &[u8], offset: u64, out: &mut Vec<u8>) {
     out.reserve(properties.len() + 4 + ENTRY_BYTES);
     out.extend_from_slice(&properties[..before]);
     out[0] |= HEADERS_FLAG;
-    let len = u32::try_from(headers.len() + ENTRY_BYTES).expect("a header table is far smaller than 4 GiB");
+    let len = u32::try_from(headers.len() + ENTRY_BYTES).unwrap_or(u32::MAX);
     out.extend_from_slice(&len.to_be_bytes());
     out.extend_from_slice(headers);
-    out.push(u8::try_from(OFFSET.len()).expect("a short name"));
-    out.extend_from_slice(OFFSET.as_bytes());
+    encode::put_short_string(out, OFFSET.as_bytes());
     out.push(b'l');
     out.extend_from_slice(&offset.to_be_bytes());
     out.extend_from_slice(&properties[after..]);

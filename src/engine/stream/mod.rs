@@ -403,8 +403,8 @@ fn serve(
             }
             continue;
         };
-        let past = u32::try_from(reader.position - part.first_seq).expect("within a part");
-        let (mut index, end) = (part.index + past, part.index + part.count);
+        let skipped = u32::try_from(reader.position - part.first_seq).expect("within a part");
+        let (mut index, end) = (part.index + skipped, part.index + part.count);
         if !reader.takes_all() {
             while index < end && !reader.wants(&part.arena.message(index)) {
                 index += 1;

@@ -21,10 +21,9 @@ impl Filter {
     /// over.
     pub fn parse(arguments: &FieldTable) -> Option<Self> {
         let text = |value: &FieldValue| value.as_long_str().map(<[u8]>::to_vec);
-        let values: Vec<_> = match arguments.get("x-stream-filter")? {
-            FieldValue::Array(items) => items.iter().filter_map(text).collect(),
-            single => text(single).into_iter().collect(),
-        };
+        let filter = arguments.get("x-stream-filter")?;
+        let items = filter.as_array().unwrap_or(std::slice::from_ref(filter));
+        let values: Vec<_> = items.iter().filter_map(text).collect();
         let match_unfiltered = arguments.get("x-stream-match-unfiltered").and_then(FieldValue::as_bool);
         (!values.is_empty()).then(|| Self { values, match_unfiltered: match_unfiltered.unwrap_or(false) })
     }

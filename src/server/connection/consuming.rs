@@ -16,9 +16,6 @@ use crate::error::AmqpError;
 use crate::server::clock;
 use crate::server::outbox::{Delivery, Event};
 
-/// Arguments of a consumer that only streams know.
-const STREAM_ARGUMENTS: [&str; 3] = ["x-stream-offset", "x-stream-filter", "x-stream-match-unfiltered"];
-
 impl Session {
     pub(super) fn basic_qos(&mut self, id: ChannelId, index: usize, qos: &basic::Qos) -> Result<Progress, AmqpError> {
         if qos.prefetch_size != 0 {
@@ -71,12 +68,6 @@ impl Session {
                 ))
             })?,
         };
-        if let Some(name) = STREAM_ARGUMENTS.iter().find(|name| consume.arguments.get(name).is_some()) {
-            let module = cell.settings().queue_type.module_name();
-            return Err(AmqpError::BadArgument(format!(
-                "invalid arg '{name}' for queue '{queue}' in vhost '{vhost}' of queue type {module}"
-            )));
-        }
         let channel = &self.channels[index];
         if is_quorum && channel.limit.is_set() {
             let text = format!("queue '{queue}' in vhost '{vhost}' does not support global qos");
