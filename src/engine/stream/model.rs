@@ -418,3 +418,18 @@ fn a_recovered_stream_goes_on_where_it_was() {
     assert_eq!(place(OffsetSpec::Time(Timestamp::from_millis(6))), 20);
     assert_eq!(place(OffsetSpec::Time(Timestamp::from_millis(8))), 40);
 }
+
+#[test]
+fn other_limits_hold_at_once() {
+    let mut model = Model::new(Retention { segment_bytes: 100, ..Retention::default() });
+    for _ in 0..10 {
+        model.append(&[None, None], 100);
+    }
+    assert_eq!(model.stream.count(), 20);
+    let mut fx = Vec::new();
+    let retention = Retention { max_age_ms: None, max_bytes: Some(700), segment_bytes: 100 };
+    model.stream.set_retention(model.now, retention, &mut fx);
+    model.apply(fx);
+    assert!(model.stream.record_bytes() <= 700 && model.stream.count() == 20 - model.first_on_disk);
+    assert!(model.stream.count() > 2);
+}
