@@ -165,13 +165,13 @@ pub enum AmqpError {
         channel_max: u16,
     },
     /// The broker has as many connections as it takes.
-    NodeConnectionLimit(u32),
+    NodeConnectionLimit(u64),
     /// The broker has as many channels as it takes.
     NodeChannelLimit {
         /// The broker's name.
         node: String,
         /// The limit.
-        max: u32,
+        max: u64,
     },
     /// A connection-level method at the wrong time; the word is the connection's state.
     UnexpectedMethod(&'static str),

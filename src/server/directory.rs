@@ -4,13 +4,13 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use leveret_protocol::ShortString;
 use tracing::info;
 
 use super::clock;
 use super::outbox::Event;
+use super::quota::{Permit, Quota};
 use super::registry::{Registry, VhostCell};
 use super::work::Work;
 use crate::config::Config;
@@ -22,50 +22,36 @@ use crate::engine::vhost::Vhost;
 use crate::error::AmqpError;
 use crate::store::{Op, Ticket, Transaction};
 
-/// How much of something is used, and the limit; `u64::MAX` for none.
+/// What a user's connections may have together.
 #[derive(Debug)]
-pub(super) struct Usage {
-    used: AtomicU64,
-    max: AtomicU64,
+pub(super) struct UserQuotas {
+    connections: Arc<Quota>,
+    channels: Arc<Quota>,
 }
 
-impl Default for Usage {
+impl Default for UserQuotas {
     fn default() -> Self {
-        Self { used: AtomicU64::new(0), max: AtomicU64::new(u64::MAX) }
+        Self { connections: Quota::new(None), channels: Quota::new(None) }
     }
 }
 
-impl Usage {
-    /// Takes one; the limit when it is reached.
-    fn take(&self) -> Result<(), u64> {
-        let max = self.max.load(Ordering::Relaxed);
-        let taken =
-            self.used.fetch_update(Ordering::AcqRel, Ordering::Acquire, |used| (used < max).then_some(used + 1));
-        taken.map(|_| ()).map_err(|_| max)
-    }
-
-    fn give_back(&self, count: u64) {
-        self.used.fetch_sub(count, Ordering::AcqRel);
-    }
-
-    fn limit(&self, max: Option<u64>) {
-        self.max.store(max.unwrap_or(u64::MAX), Ordering::Relaxed);
-    }
-}
-
-/// What a user's connections use.
-#[derive(Debug, Default)]
-pub(super) struct UserUsage {
-    connections: Usage,
-    channels: Usage,
-}
-
-/// A connection's share of what its vhost and its user may have; given back when it is dropped.
+/// A connection's share of what the broker, its vhost and its user may have; given back when it is dropped.
 #[derive(Debug)]
 pub(super) struct Admission {
     vhost: Arc<VhostCell>,
-    user: Arc<UserUsage>,
-    channels: u64,
+    user_channels: Arc<Quota>,
+    node_channels: Arc<Quota>,
+    _connection: [Permit; 3],
+    channels: Vec<[Permit; 2]>,
+}
+
+/// The limit on channels that is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ChannelLimitReached {
+    /// The broker's.
+    Node(u64),
+    /// The user's.
+    User(u64),
 }
 
 impl Admission {
@@ -74,27 +60,17 @@ impl Admission {
         &self.vhost
     }
 
-    /// Takes a channel; the user's limit when it is reached.
-    pub(super) fn take_channel(&mut self) -> Result<(), u64> {
-        self.user.channels.take()?;
-        self.channels += 1;
+    /// Takes a channel.
+    pub(super) fn take_channel(&mut self) -> Result<(), ChannelLimitReached> {
+        let node = self.node_channels.take().map_err(ChannelLimitReached::Node)?;
+        let user = self.user_channels.take().map_err(ChannelLimitReached::User)?;
+        self.channels.push([node, user]);
         Ok(())
     }
 
-    /// A channel is gone.
-    pub(super) fn give_channel_back(&mut self) {
-        if self.channels > 0 {
-            self.channels -= 1;
-            self.user.channels.give_back(1);
-        }
-    }
-}
-
-impl Drop for Admission {
-    fn drop(&mut self) {
-        self.vhost.connections.give_back(1);
-        self.user.connections.give_back(1);
-        self.user.channels.give_back(self.channels);
+    /// Gives channels back until `open` are left.
+    pub(super) fn keep_channels(&mut self, open: usize) {
+        self.channels.truncate(open);
     }
 }
 
@@ -204,9 +180,9 @@ impl Registry {
                 vhost.state.write().configure(record, self.config.default_queue_type);
             }
             Record::User(user) => {
-                let usage = self.users.entry(user.name.clone()).or_default().clone();
-                usage.connections.limit(user.limit("max-connections"));
-                usage.channels.limit(user.limit("max-channels"));
+                let quotas = self.users.entry(user.name.clone()).or_default().clone();
+                quotas.connections.limit(user.limit("max-connections"));
+                quotas.channels.limit(user.limit("max-channels"));
                 // Its tags may have changed.
                 self.forget_rights(None);
             }
@@ -304,26 +280,31 @@ impl Registry {
         }
     }
 
-    /// connection.open: takes a connection's share of its vhost's and its user's limits, and checks that it may enter.
+    /// connection.open: takes a connection's share of the broker's, its vhost's and its user's limits, and checks that the
+    /// user may enter.
     pub(super) fn admit(&self, user: &ShortString, vhost_name: &ShortString) -> Result<Admission, AmqpError> {
+        let node = self.connection_quota.take().map_err(AmqpError::NodeConnectionLimit)?;
         let vhost = self.vhost(vhost_name).ok_or_else(|| AmqpError::VhostNotFound(vhost_name.clone()))?;
-        let usage = self.users.get(&user.to_string()).map(|usage| usage.value().clone()).unwrap_or_default();
         let refused = format!("access to vhost '{vhost_name}' refused for user '{user}'");
-        vhost
+        let in_vhost = vhost
             .connections
             .take()
             .map_err(|max| AmqpError::VhostRefused(format!("{refused}: connection limit ({max}) is reached")))?;
-        if let Err(max) = usage.connections.take() {
-            vhost.connections.give_back(1);
-            return Err(AmqpError::VhostRefused(format!(
+        let quotas = self.users.get(&user.to_string()).map(|quotas| quotas.value().clone()).unwrap_or_default();
+        let of_user = quotas.connections.take().map_err(|max| {
+            AmqpError::VhostRefused(format!(
                 "connection refused for user '{user}': user connection limit ({max}) is reached"
-            )));
+            ))
+        })?;
+        if !self.directory.read().access(user, vhost_name).may_enter() {
+            return Err(AmqpError::VhostRefused(refused));
         }
-        let admission = Admission { vhost: vhost.clone(), user: usage, channels: 0 };
-        if self.directory.read().access(user, vhost_name).may_enter() {
-            Ok(admission)
-        } else {
-            Err(AmqpError::VhostRefused(refused))
-        }
+        Ok(Admission {
+            vhost,
+            user_channels: quotas.channels.clone(),
+            node_channels: self.channel_quota.clone(),
+            _connection: [node, in_vhost, of_user],
+            channels: Vec::new(),
+        })
     }
 }

@@ -1,13 +1,16 @@
-//! How many of a kind there may be in the whole broker: a count that whoever takes part in gives back by being dropped.
+//! How many of a kind there may be: a count that whoever takes part in gives back by being dropped.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A count with an upper limit.
+/// No limit.
+const UNLIMITED: u64 = u64::MAX;
+
+/// A count with an upper limit that may change.
 #[derive(Debug)]
 pub(super) struct Quota {
-    taken: AtomicU32,
-    max: Option<u32>,
+    taken: AtomicU64,
+    max: AtomicU64,
 }
 
 /// One of the count.
@@ -15,14 +18,19 @@ pub(super) struct Quota {
 pub(super) struct Permit(Arc<Quota>);
 
 impl Quota {
-    pub(super) fn new(max: Option<u32>) -> Arc<Self> {
-        Arc::new(Self { taken: AtomicU32::new(0), max })
+    pub(super) fn new(max: Option<u64>) -> Arc<Self> {
+        Arc::new(Self { taken: AtomicU64::new(0), max: AtomicU64::new(max.unwrap_or(UNLIMITED)) })
+    }
+
+    /// Another limit. Whoever has a permit keeps it.
+    pub(super) fn limit(&self, max: Option<u64>) {
+        self.max.store(max.unwrap_or(UNLIMITED), Ordering::Relaxed);
     }
 
     /// One more, or the limit that is reached.
-    pub(super) fn take(self: &Arc<Self>) -> Result<Permit, u32> {
-        let max = self.max.unwrap_or(u32::MAX);
-        let more = |taken: u32| (taken < max).then(|| taken + 1);
+    pub(super) fn take(self: &Arc<Self>) -> Result<Permit, u64> {
+        let max = self.max.load(Ordering::Relaxed);
+        let more = |taken: u64| (taken < max).then(|| taken + 1);
         match self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more) {
             Ok(_) => Ok(Permit(self.clone())),
             Err(_) => Err(max),
@@ -46,6 +54,8 @@ mod tests {
         let (first, _second) = (quota.take().expect("the first"), quota.take().expect("the second"));
         assert_eq!(quota.take().err(), Some(2));
         drop(first);
+        let _third = quota.take().expect("the place of the first");
+        quota.limit(None);
         assert!(quota.take().is_ok());
         assert!(Quota::new(None).take().is_ok());
         assert_eq!(Quota::new(Some(0)).take().err(), Some(0));

@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use tracing::info;
 
 use super::alarms::Alarms;
-use super::directory::{Usage, UserUsage, first_records};
+use super::directory::{UserQuotas, first_records};
 use super::outbox::{Event, Outbox};
 use super::queue_cell::QueueCell;
 use super::quota::Quota;
@@ -36,7 +36,7 @@ use crate::store::{LaneKey, Op, Recovered, Store, Ticket, Transaction, Waiter};
 pub(crate) struct VhostCell {
     pub(super) name: ShortString,
     pub(super) state: RwLock<Vhost>,
-    pub(super) connections: Usage,
+    pub(super) connections: Arc<Quota>,
     /// A copy of the state's version, to be read without the lock.
     version: AtomicU64,
     rights_version: AtomicU64,
@@ -48,7 +48,7 @@ impl VhostCell {
     fn new(state: Vhost) -> Self {
         Self {
             name: state.name().clone(),
-            connections: Usage::default(),
+            connections: Quota::new(None),
             version: AtomicU64::new(state.version()),
             rights_version: AtomicU64::new(0),
             traced: AtomicBool::new(false),
@@ -112,7 +112,7 @@ pub(crate) struct Registry {
     pub(crate) store: Arc<dyn Store>,
     pub(super) timer: Timer,
     pub(super) directory: RwLock<Directory>,
-    pub(super) users: DashMap<String, Arc<UserUsage>>,
+    pub(super) users: DashMap<String, Arc<UserQuotas>>,
     pub(super) alarms: Alarms,
     /// Open connections, and open channels of all of them.
     pub(super) connection_quota: Arc<Quota>,
@@ -142,8 +142,8 @@ impl Registry {
             directory: RwLock::default(),
             users: DashMap::new(),
             alarms: Alarms::new(config.resource_limits),
-            connection_quota: Quota::new(config.node_limits.connections),
-            channel_quota: Quota::new(config.node_limits.channels),
+            connection_quota: Quota::new(config.node_limits.connections.map(u64::from)),
+            channel_quota: Quota::new(config.node_limits.channels.map(u64::from)),
             vhosts: DashMap::new(),
             queues: DashMap::new(),
             connections: DashMap::new(),

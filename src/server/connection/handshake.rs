@@ -24,7 +24,6 @@ use crate::engine::handshake::{
 use crate::engine::vhost::long_string;
 use crate::error::AmqpError;
 use crate::server::directory::Admission;
-use crate::server::quota::Permit;
 use crate::server::registry::{Registry, VhostCell};
 
 /// Octets of a frame's payload before the limits are negotiated.
@@ -42,8 +41,6 @@ pub(super) struct Opened {
     pub(super) vhost: Arc<VhostCell>,
     pub(super) admission: Admission,
     pub(super) name: String,
-    /// It is one of the connections that the broker takes.
-    pub(super) permit: Permit,
 }
 
 /// Why a client did not get through.
@@ -139,14 +136,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Handshake<'_, S> {
             other => return Err(unexpected(&other, "opening")),
         };
         let refused = |error| Failure::new(error, (connection::Open::CLASS, connection::Open::METHOD));
-        let permit = self.registry.connection_quota.take();
-        let permit = permit.map_err(|max| refused(AmqpError::NodeConnectionLimit(max)))?;
         let admission = self.registry.admit(&user, &open.virtual_host).map_err(refused)?;
         let vhost = admission.vhost().clone();
         self.send(connection::OpenOk::default()).await?;
         let name = start_ok.client_properties.get("connection_name").and_then(FieldValue::as_long_str);
         let name = name.map(|name| String::from_utf8_lossy(name).into_owned()).unwrap_or_default();
-        Ok(Opened { user, capabilities, limits, vhost, admission, name, permit })
+        Ok(Opened { user, capabilities, limits, vhost, admission, name })
     }
 
     async fn protocol_header(&mut self) -> Result<(), Refusal> {

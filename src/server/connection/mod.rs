@@ -85,7 +85,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut socket: S, ends
     let peer = ends.peer;
     let mut input = BytesMut::with_capacity(READ_MIN_BYTES);
     let Some(opened) = handshake::open(&mut socket, &mut input, &registry, peer).await else { return };
-    let Opened { user, capabilities, limits, vhost, admission, name, permit } = opened;
+    let Opened { user, capabilities, limits, vhost, admission, name } = opened;
     let outbox = Arc::new(Outbox::new());
     let entry = ConnectionEntry { outbox: outbox.clone(), user: user.clone(), vhost: vhost.clone() };
     let id = registry.add_connection(entry);
@@ -101,7 +101,6 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut socket: S, ends
         capabilities,
         limits,
         channels: Vec::new(),
-        permits: vec![permit],
         output: Output::default(),
         waiter: outbox.clone(),
         outbox,

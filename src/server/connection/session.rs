@@ -31,10 +31,9 @@ use crate::engine::queue::{Queue, QueueId};
 use crate::engine::vhost::ConnectionId;
 use crate::error::{AmqpError, Severity};
 use crate::server::clock;
-use crate::server::directory::Admission;
+use crate::server::directory::{Admission, ChannelLimitReached};
 use crate::server::outbox::{Event, Outbox};
 use crate::server::queue_cell::QueueCell;
-use crate::server::quota::Permit;
 use crate::server::registry::{Registry, VhostCell};
 use crate::server::work::Work;
 use crate::store::{Ticket, Waiter};
@@ -94,8 +93,6 @@ pub(super) struct Session {
     pub(super) limits: Limits,
     /// Open and closing channels, ascending.
     pub(super) channels: Vec<Channel<Held>>,
-    /// That the broker takes this connection, and each of its channels.
-    pub(super) permits: Vec<Permit>,
     pub(super) output: Output,
     pub(super) outbox: Arc<Outbox>,
     pub(super) waiter: Arc<dyn Waiter>,
@@ -368,14 +365,15 @@ impl Session {
         if open >= usize::from(channel_max) {
             return Err(Failure::new(AmqpError::TooManyChannels { open, channel_max }, NO_IDS));
         }
-        let permit = self.registry.channel_quota.take().map_err(|max| {
-            let node = self.registry.config.node_name.clone();
-            Failure::new(AmqpError::NodeChannelLimit { node, max }, NO_IDS)
+        self.admission.take_channel().map_err(|reached| {
+            let error = match reached {
+                ChannelLimitReached::Node(max) => {
+                    AmqpError::NodeChannelLimit { node: self.registry.config.node_name.clone(), max }
+                }
+                ChannelLimitReached::User(max) => AmqpError::UserChannelLimit { user: self.user.clone(), max },
+            };
+            Failure::new(error, NO_IDS)
         })?;
-        self.permits.push(permit);
-        if let Err(max) = self.admission.take_channel() {
-            return Err(Failure::new(AmqpError::UserChannelLimit { user: self.user.clone(), max }, NO_IDS));
-        }
         let at = self.channels.partition_point(|channel| channel.id < id);
         self.channels.insert(at, Channel::new(id));
         self.send(id, channel::OpenOk::default());
@@ -398,8 +396,7 @@ impl Session {
 
     fn remove_channel(&mut self, index: usize) {
         self.channels.remove(index);
-        self.admission.give_channel_back();
-        self.permits.truncate(1 + self.channels.len());
+        self.admission.keep_channels(self.channels.len());
     }
 
     fn on_channel_method(&mut self, id: ChannelId, index: usize, method: Method) -> Result<Progress, AmqpError> {
@@ -586,7 +583,7 @@ impl Session {
             self.end_channel(index);
         }
         self.channels.clear();
-        self.permits.truncate(1);
+        self.admission.keep_channels(0);
         for id in std::mem::take(&mut self.exclusive) {
             if let Some(cell) = self.registry.queue(id) {
                 let deleted = self.registry.delete_queue(&cell, None, |_| Ok(()));
