@@ -16,3 +16,7 @@ mod replies;
 mod stream_cell;
 mod timer;
 mod work;
+
+#[cfg(test)]
+#[path = "../../tests/sim/mod.rs"]
+mod sim;

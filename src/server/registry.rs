@@ -272,6 +272,13 @@ impl Registry {
         self.vhosts.remove(name).map(|(_, vhost)| vhost)
     }
 
+    /// Every queue, in the order of their numbers.
+    pub(super) fn all_queues(&self) -> Vec<Arc<QueueCell>> {
+        let mut cells: Vec<_> = self.queues.iter().map(|entry| entry.value().clone()).collect();
+        cells.sort_unstable_by_key(|cell| cell.id);
+        cells
+    }
+
     /// A queue by number.
     pub(super) fn queue(&self, id: QueueId) -> Option<Arc<QueueCell>> {
         self.queues.get(&id).map(|cell| cell.value().clone())
@@ -459,9 +466,8 @@ impl Registry {
 
     /// Notes for the next start which messages were delivered, and closes the store. Connections must be gone.
     pub(super) fn close(&self) {
-        let cells: Vec<_> = self.queues.iter().map(|entry| entry.value().clone()).collect();
         let mut ops = Vec::new();
-        for cell in cells {
+        for cell in self.all_queues() {
             cell.read(|queue| {
                 if queue.is_durable() {
                     let marks = queue.delivered_marks();

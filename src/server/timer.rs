@@ -55,13 +55,18 @@ impl Timer {
     }
 }
 
+/// Wakes the queues whose deadlines have come.
+pub(super) fn fire(registry: &Arc<Registry>) {
+    let now = clock::now();
+    for queue in registry.timer.due(now) {
+        registry.queue_timeout(queue, now);
+    }
+}
+
 /// Wakes queues at their deadlines until the task is aborted.
 pub(super) async fn run(registry: Arc<Registry>) {
     loop {
-        let now = clock::now();
-        for queue in registry.timer.due(now) {
-            registry.queue_timeout(queue, now);
-        }
+        fire(&registry);
         let sleep = tokio::time::sleep(registry.timer.sleep_time(clock::now()));
         tokio::select! {
             () = sleep => {}

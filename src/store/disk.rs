@@ -58,6 +58,14 @@ struct Mailbox {
     closed: bool,
 }
 
+impl Mailbox {
+    fn empty_into(&mut self, batch: &mut Vec<Transaction>) -> Ticket {
+        self.bytes = 0;
+        std::mem::swap(&mut self.transactions, batch);
+        Ticket::new(self.last_ticket)
+    }
+}
+
 impl Shared {
     /// Takes everything that waits into `batch`, with the last ticket in it; waits for the first unless there is something
     /// else to do. `None` once closed.
@@ -74,9 +82,14 @@ impl Shared {
             self.filled.wait(&mut mailbox);
         }
         mailbox.writer_waits = false;
-        mailbox.bytes = 0;
-        std::mem::swap(&mut mailbox.transactions, batch);
-        Some(Ticket::new(mailbox.last_ticket))
+        Some(mailbox.empty_into(batch))
+    }
+
+    /// The same without waiting: `None` when nothing waits.
+    #[cfg(test)]
+    pub(super) fn try_take(&self, batch: &mut Vec<Transaction>) -> Option<Ticket> {
+        let mut mailbox = self.mailbox.lock();
+        (!mailbox.transactions.is_empty()).then(|| mailbox.empty_into(batch))
     }
 
     pub(super) fn set_durable(&self, ticket: Ticket) {
@@ -109,6 +122,11 @@ fn failed(data_dir: &Path, what: &str, cause: &dyn fmt::Display) -> StoreError {
 }
 
 impl DiskStore {
+    #[cfg(test)]
+    pub(super) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
     /// Opens the store in a directory, creating both if need be. `node` names a new store; `on_failure` is called when a
     /// commit fails.
     pub fn open(
@@ -130,47 +148,64 @@ impl DiskStore {
                     failed(data_dir, "cannot open", &cause)
                 }
             })?;
-        match read_format(&database).map_err(|cause| failed(data_dir, "cannot read", &cause))? {
-            None => initialise(&database, node).map_err(|cause| failed(data_dir, "cannot prepare", &cause))?,
-            Some(format) if format > FORMAT => {
-                return Err(StoreError::new(format!(
-                    "the store has format {format}, which a newer release wrote; this one reads up to {FORMAT}"
-                )));
-            }
-            Some(_) => add_tables(&database).map_err(|cause| failed(data_dir, "cannot prepare", &cause))?,
-        }
-        let Found { recovered, lanes, returns, logs } =
-            recover(&database).map_err(|cause| failed(data_dir, "cannot read", &cause))?;
-        mark_running(&database, &lanes).map_err(|cause| failed(data_dir, "cannot write", &cause))?;
-        let database = Arc::new(database);
-        let shared = Arc::new(Shared {
-            mailbox: Mutex::default(),
-            filled: Condvar::new(),
-            durable: AtomicU64::new(0),
-            failed: AtomicBool::new(false),
-            on_failure: Box::new(on_failure),
-            data_dir: data_dir.to_owned(),
-        });
-        let queues: HashSet<_> = recovered.queues.iter().map(|(_, queue, _)| queue.id).collect();
-        let next_queue_id = recovered.next_queue_id;
-        let writer = Writer::new(database.clone(), shared.clone(), lanes, returns, logs, queues, next_queue_id);
-        let (sender, requests) = mpsc::channel();
+        let Assembled { store, database, requests, writer, recovered } =
+            assemble(database, data_dir, node, Box::new(on_failure))?;
         let spawn = |name: &str, body: Box<dyn FnOnce() + Send>| {
             std::thread::Builder::new()
                 .name(name.to_owned())
                 .spawn(body)
                 .map_err(|cause| StoreError::new(format!("cannot start the thread {name}: {cause}")))
         };
-        let writer = spawn("store-writer", Box::new(move || writer.run()))?;
-        let reader = spawn("store-reader", Box::new(move || read_loop(&database, &requests)))?;
-        let store = Self {
-            shared,
-            writer: Mutex::new(Some(writer)),
-            loads: Mutex::new(Some(sender)),
-            reader: Mutex::new(Some(reader)),
-        };
+        *store.writer.lock() = Some(spawn("store-writer", Box::new(move || writer.run()))?);
+        *store.reader.lock() = Some(spawn("store-reader", Box::new(move || read_loop(&database, &requests)))?);
         Ok((store, recovered))
     }
+}
+
+/// A store, and what its threads are to work with.
+pub(super) struct Assembled {
+    pub(super) store: DiskStore,
+    pub(super) database: Arc<Database>,
+    pub(super) requests: mpsc::Receiver<LoadRequest>,
+    pub(super) writer: Writer,
+    pub(super) recovered: Recovered,
+}
+
+/// Recovers what a database has and puts a store together: everything but the threads.
+pub(super) fn assemble(
+    database: Database,
+    data_dir: &Path,
+    node: u64,
+    on_failure: Box<dyn Fn() + Send + Sync>,
+) -> Result<Assembled, StoreError> {
+    match read_format(&database).map_err(|cause| failed(data_dir, "cannot read", &cause))? {
+        None => initialise(&database, node).map_err(|cause| failed(data_dir, "cannot prepare", &cause))?,
+        Some(format) if format > FORMAT => {
+            return Err(StoreError::new(format!(
+                "the store has format {format}, which a newer release wrote; this one reads up to {FORMAT}"
+            )));
+        }
+        Some(_) => add_tables(&database).map_err(|cause| failed(data_dir, "cannot prepare", &cause))?,
+    }
+    let Found { recovered, lanes, returns, logs } =
+        recover(&database).map_err(|cause| failed(data_dir, "cannot read", &cause))?;
+    mark_running(&database, &lanes).map_err(|cause| failed(data_dir, "cannot write", &cause))?;
+    let database = Arc::new(database);
+    let shared = Arc::new(Shared {
+        mailbox: Mutex::default(),
+        filled: Condvar::new(),
+        durable: AtomicU64::new(0),
+        failed: AtomicBool::new(false),
+        on_failure,
+        data_dir: data_dir.to_owned(),
+    });
+    let queues: HashSet<_> = recovered.queues.iter().map(|(_, queue, _)| queue.id).collect();
+    let next_queue_id = recovered.next_queue_id;
+    let writer = Writer::new(database.clone(), shared.clone(), lanes, returns, logs, queues, next_queue_id);
+    let (sender, requests) = mpsc::channel();
+    let store =
+        DiskStore { shared, writer: Mutex::default(), loads: Mutex::new(Some(sender)), reader: Mutex::default() };
+    Ok(Assembled { store, database, requests, writer, recovered })
 }
 
 impl Store for DiskStore {
@@ -463,14 +498,19 @@ fn recover_logs(
 
 fn read_loop(database: &Database, requests: &mpsc::Receiver<LoadRequest>) {
     while let Ok(request) = requests.recv() {
-        let reply = load(database, &request).unwrap_or_else(|cause| {
-            error!(lane = request.lane.get(), from_seq = request.from_seq, %cause, "messages cannot be read");
-            // Nothing is given up: the queue asks again.
-            std::thread::sleep(READ_RETRY);
-            LoadReply { loaded: Vec::new(), complete_below: request.from_seq }
-        });
-        (request.reply)(reply);
+        answer(database, request, || std::thread::sleep(READ_RETRY));
     }
+}
+
+/// Answers a request; `wait` is called before the answer that nothing can be read.
+pub(super) fn answer(database: &Database, request: LoadRequest, wait: impl FnOnce()) {
+    let reply = load(database, &request).unwrap_or_else(|cause| {
+        error!(lane = request.lane.get(), from_seq = request.from_seq, %cause, "messages cannot be read");
+        // Nothing is given up: the queue asks again.
+        wait();
+        LoadReply { loaded: Vec::new(), complete_below: request.from_seq }
+    });
+    (request.reply)(reply);
 }
 
 /// Reads the live messages of a lane from a sequence number on. A damaged batch is reported and passed over.

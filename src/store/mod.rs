@@ -14,6 +14,8 @@ mod ledger;
 mod log;
 pub mod memory;
 mod schema;
+#[cfg(test)]
+pub(crate) mod stepped;
 mod writer;
 
 use std::collections::HashMap;

@@ -119,7 +119,8 @@ impl Writer {
         }
     }
 
-    fn publish(&mut self, ticket: Ticket, batch: &mut Vec<Transaction>) {
+    /// Moves the watermark and wakes those who wait for it.
+    pub(super) fn publish(&mut self, ticket: Ticket, batch: &mut Vec<Transaction>) {
         for (sink, update) in self.news.drain(..) {
             sink.committed(update);
         }
@@ -134,7 +135,8 @@ impl Writer {
         }
     }
 
-    fn commit(&mut self, batch: &mut [Transaction]) -> Result<(), redb::Error> {
+    /// Writes what these transactions sum up to.
+    pub(super) fn commit(&mut self, batch: &mut [Transaction]) -> Result<(), redb::Error> {
         let mut touched = Vec::new();
         let mut definitions = Vec::new();
         for transaction in batch.iter_mut() {
@@ -367,7 +369,8 @@ impl Writer {
         Ok(())
     }
 
-    fn mark_clean(&self) -> Result<(), redb::Error> {
+    /// Notes that the stop is orderly.
+    pub(super) fn mark_clean(&self) -> Result<(), redb::Error> {
         let txn = self.database.begin_write()?;
         txn.open_table(META)?.insert(KEY_CLEAN, 1)?;
         txn.commit()?;

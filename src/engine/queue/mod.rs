@@ -667,8 +667,13 @@ impl Queue {
 
     /// Forgets bodies that are on disk and not needed soon; `is_stored` says of a ticket whether it is durable.
     pub fn spill(&mut self, is_stored: impl Fn(u64) -> bool + Copy) {
+        self.spill_beyond(WINDOW_BYTES, is_stored);
+    }
+
+    /// The same with a window of another size.
+    pub(crate) fn spill_beyond(&mut self, window_bytes: usize, is_stored: impl Fn(u64) -> bool + Copy) {
         for lane in &mut self.lanes {
-            lane.spill(WINDOW_BYTES, is_stored);
+            lane.spill(window_bytes, is_stored);
         }
     }
 }
