@@ -65,6 +65,11 @@ impl Stepped {
         self.store.clone()
     }
 
+    /// Whether the next step takes a new batch.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.stage == Stage::Idle
+    }
+
     /// The writer takes its next step.
     pub(crate) fn step(&mut self) -> Step {
         match self.stage {

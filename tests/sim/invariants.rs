@@ -56,7 +56,7 @@ struct Token {
     seen: bool,
     seen_dead: bool,
     moved: bool,
-    /// Deliveries from its first queue since the last start.
+    /// Deliveries from its first queue since the last crash.
     deliveries: u32,
     last_seen: Option<u32>,
     drained: u32,
@@ -480,8 +480,8 @@ impl Book {
         }
         for (id, token) in &mut self.tokens {
             token.holder = None;
-            token.deliveries = 0;
             if crash {
+                token.deliveries = 0;
                 token.moved = false;
                 token.seen_dead = false;
                 if token.fate == Fate::Gone && !token.for_good {

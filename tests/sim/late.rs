@@ -1,8 +1,11 @@
-//! A store that some transactions reach late.
+//! A store that some transactions reach late, and whose writer may come at any moment.
 //!
 //! In a running broker a connection's thread may be held up between its turn, whose effects others see at once, and the
 //! submission of what the turn caused. Here a transaction may be kept back while others submit theirs. Its ticket is one
 //! that will be durable only when it is; what its own connection submits next, and definitions, do not overtake it.
+//!
+//! The writer's thread takes what waits whenever it likes, also between two submissions of one turn: here a submission may
+//! be followed by a *cut*, and what is behind a cut is not seen before the writer has taken what is ahead of it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -20,12 +23,21 @@ struct Held {
 }
 
 #[derive(Debug)]
+struct Queued {
+    transaction: Transaction,
+    ticket: u64,
+    /// The writer comes right behind it.
+    cut: bool,
+}
+
+#[derive(Debug)]
 struct State {
     random: Random,
     /// One in so many is late; 0 for none.
     one_in: u64,
     next: u64,
     held: Option<Held>,
+    queued: VecDeque<Queued>,
     /// Our tickets and those of the store behind, ascending, that are not known to be durable.
     waiting: VecDeque<(u64, Ticket)>,
     durable: u64,
@@ -40,27 +52,43 @@ pub(super) struct Late {
 
 impl Late {
     pub(super) fn new(store: Arc<dyn Store>, random: Random, one_in: u64) -> Self {
-        let state = State { random, one_in, next: 1, held: None, waiting: VecDeque::new(), durable: 0 };
+        let (queued, waiting) = (VecDeque::new(), VecDeque::new());
+        let state = State { random, one_in, next: 1, held: None, queued, waiting, durable: 0 };
         Self { store, state: Mutex::new(state) }
     }
 
-    /// Whether a transaction is kept back.
-    pub(super) fn holds_one(&self) -> bool {
-        self.state.lock().held.is_some()
+    /// What was kept back comes now; false when there was nothing.
+    pub(super) fn release(&self) -> bool {
+        self.state.lock().release()
     }
 
-    /// What was kept back comes now.
-    pub(super) fn release(&self) {
-        self.state.lock().release(&*self.store);
+    /// The writer is about to look at what waits.
+    pub(super) fn feed(&self) {
+        let mut state = self.state.lock();
+        while let Some(Queued { transaction, ticket, cut }) = state.queued.pop_front() {
+            let behind = self.store.submit(transaction);
+            state.waiting.push_back((ticket, behind));
+            if cut {
+                break;
+            }
+        }
     }
 }
 
 impl State {
-    fn release(&mut self, store: &dyn Store) {
-        if let Some(Held { transaction, ticket, .. }) = self.held.take() {
-            self.waiting.push_back((ticket, store.submit(transaction)));
-            self.next = self.next.max(ticket + 1);
-        }
+    fn release(&mut self) -> bool {
+        let Some(Held { transaction, ticket, .. }) = self.held.take() else { return false };
+        self.next = self.next.max(ticket);
+        self.queue(transaction);
+        true
+    }
+
+    fn queue(&mut self, transaction: Transaction) -> Ticket {
+        let ticket = self.next;
+        self.next += 1;
+        let cut = self.random.once_in(6);
+        self.queued.push_back(Queued { transaction, ticket, cut });
+        Ticket::new(ticket)
     }
 }
 
@@ -71,10 +99,13 @@ impl Store for Late {
         let own = |held: &Held| transaction.waiter.as_ref().is_none_or(|waiter| Arc::ptr_eq(waiter, &held.waiter));
         let due = |held: &Held| defines || own(held) || held.ticket <= state.next;
         if state.held.as_ref().is_some_and(due) {
-            state.release(&*self.store);
+            state.release();
         }
-        let late = state.held.is_none() && state.one_in > 0 && !defines;
-        if late && let Some(waiter) = transaction.waiter.clone() {
+        if state.held.is_none()
+            && state.one_in > 0
+            && !defines
+            && let Some(waiter) = transaction.waiter.clone()
+        {
             let one_in = state.one_in;
             if state.random.once_in(one_in) {
                 let ticket = state.next + state.random.between(1, 6);
@@ -82,11 +113,7 @@ impl Store for Late {
                 return Ticket::new(ticket);
             }
         }
-        let ticket = state.next;
-        state.next += 1;
-        let behind = self.store.submit(transaction);
-        state.waiting.push_back((ticket, behind));
-        Ticket::new(ticket)
+        state.queue(transaction)
     }
 
     fn durable(&self) -> Ticket {
@@ -115,6 +142,9 @@ impl Store for Late {
 
     fn close(&self) {
         self.release();
+        while !self.state.lock().queued.is_empty() {
+            self.feed();
+        }
         self.store.close();
     }
 }

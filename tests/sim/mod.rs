@@ -29,8 +29,8 @@ use world::Ended;
 
 use crate::server::registry::Registry;
 
-/// Seeds that every run of the tests tries.
-const SEEDS: u64 = 60;
+/// Seeds that every run of the tests tries. CI tries more: see `.ci/run`.
+const SEEDS: u64 = 25;
 
 fn number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
@@ -65,6 +65,10 @@ fn nothing_that_was_promised_is_broken_by_any_fault() {
         sum.add(&check(seed));
     }
     println!("{sum:?}");
+    let Counts { confirmed, refused, committed, redelivered, dead, drained, crashes, restarts, .. } = sum;
+    for count in [confirmed, refused, committed, redelivered, dead, drained, crashes, restarts] {
+        assert!(count > 20, "too little happens: {sum:?}");
+    }
     let rounds = number("LEVERET_SIM_ROUNDS").unwrap_or(0);
     let first = if rounds > 0 { crate::server::clock::seed() } else { 0 };
     for round in 0..rounds {
@@ -74,7 +78,7 @@ fn nothing_that_was_promised_is_broken_by_any_fault() {
 
 #[test]
 fn one_seed_gives_one_history() {
-    for seed in 1000..1010 {
+    for seed in 1000..1005 {
         let (once, again) = (simulate(seed), simulate(seed));
         assert_eq!(once.hash, again.hash, "seed {seed} gave two histories");
     }

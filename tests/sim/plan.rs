@@ -39,7 +39,7 @@ impl Plan {
             steps: random.between(300, 1500),
             queues,
             fanned,
-            roles: [random.between(0, 2), random.between(1, 4), random.between(0, 3), random.between(2, 5)],
+            roles: [random.between(0, 2), random.between(1, 4), random.between(0, 4), random.between(2, 5)],
             writer_speed: [1, 5, 30, 200][random.index(4)],
             late_one_in: [0, 0, 10, 3][random.index(4)],
             fault_one_in: [30, 80, 200][random.index(3)],

@@ -312,6 +312,9 @@ impl World {
     /// The store's writer takes a step; false when there is nothing to do.
     pub(super) fn write(&mut self) -> bool {
         let Some(broker) = &mut self.broker else { return false };
+        if broker.store.is_idle() {
+            broker.late.feed();
+        }
         let step = broker.store.step();
         match step {
             Step::Idle => return false,
@@ -359,11 +362,7 @@ impl World {
                 }
             }
             if let Some(broker) = &mut self.broker {
-                busy |= broker.store.answer();
-                if broker.late.holds_one() {
-                    broker.late.release();
-                    busy = true;
-                }
+                busy |= broker.store.answer() | broker.late.release();
             }
             busy |= self.write();
             if self.is_broken() {
