@@ -23,8 +23,7 @@ impl World {
                 self.trace.note(format!("the disk will fail after {operations} operations"));
                 self.disk.fail_after(operations);
             }
-            8 | 9 => self.calm(),
-            10 => self.spill(),
+            8..=10 => self.calm(),
             _ => self.pass(5000),
         }
     }
@@ -43,7 +42,7 @@ impl World {
     }
 
     /// Queues forget messages that they can read back.
-    fn spill(&mut self) {
+    pub(super) fn spill(&mut self) {
         let Some(broker) = &self.broker else { return };
         for cell in broker.registry.all_queues() {
             QueueCell::spill(&cell, &broker.registry);

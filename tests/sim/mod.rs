@@ -16,6 +16,7 @@ mod disk;
 mod faults;
 mod invariants;
 mod late;
+mod log;
 mod plan;
 mod queues;
 mod random;

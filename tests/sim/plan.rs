@@ -20,6 +20,8 @@ pub(super) struct Plan {
     pub(super) late_one_in: u64,
     /// One fault in so many steps.
     pub(super) fault_one_in: u64,
+    /// How often queues leave to the disk what is there.
+    pub(super) spills: u64,
     /// Messages may be large.
     pub(super) large: bool,
 }
@@ -43,6 +45,7 @@ impl Plan {
             writer_speed: [1, 5, 30, 200][random.index(4)],
             late_one_in: [0, 0, 10, 3][random.index(4)],
             fault_one_in: [30, 80, 200][random.index(3)],
+            spills: [0, 1, 6][random.index(3)],
             large: random.once_in(10),
         }
     }

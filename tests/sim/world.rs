@@ -16,6 +16,7 @@ use super::client::{Answer, Channel, Client, Phase, Role, short};
 use super::disk::Disk;
 use super::invariants::{Book, Counts};
 use super::late::Late;
+use super::log::Complaints;
 use super::plan::Plan;
 use super::queues::{self, KINDS};
 use super::random::Random;
@@ -94,6 +95,7 @@ pub(super) struct World {
     pub(super) broker: Option<Broker>,
     pub(super) disk: Disk,
     pub(super) trace: Trace,
+    complaints: Complaints,
     runtime: tokio::runtime::Runtime,
     now: Timestamp,
     /// When the broker last did something for a client.
@@ -107,6 +109,8 @@ pub(super) fn run(seed: u64, steps_max: u64, loud: bool) -> Ended {
     let runtime = runtime.expect("a runtime without I/O");
     let handle = runtime.handle().clone();
     let _entered = handle.enter();
+    let complaints = Complaints::default();
+    let _listening = tracing::subscriber::set_default(complaints.clone());
     let mut random = Random::new(seed);
     let mut plan = Plan::new(&mut random);
     plan.steps = plan.steps.min(steps_max);
@@ -118,6 +122,7 @@ pub(super) fn run(seed: u64, steps_max: u64, loud: bool) -> Ended {
         broker: None,
         disk: Disk::default(),
         trace: Trace { loud, ..Trace::default() },
+        complaints,
         runtime,
         now: Timestamp::from_millis(1_700_000_000_000),
         last_act: Timestamp::from_millis(0),
@@ -144,11 +149,19 @@ impl World {
         while self.steps < self.plan.steps && !self.is_broken() {
             self.steps += 1;
             self.step();
+            self.listen();
         }
         if !self.is_broken() {
             self.finish();
         }
         self.kill();
+    }
+
+    /// What the broker logs as unusual is a failure.
+    fn listen(&mut self) {
+        if let Some(complaint) = self.complaints.take() {
+            self.book.fail(|| format!("the broker logs {complaint}"));
+        }
     }
 
     /// Starts a broker on the disk.
@@ -251,6 +264,7 @@ impl World {
             8,
             2,
             2,
+            self.plan.spills,
         ];
         match self.random.weighted(&weights) {
             Some(0) => self.poll(at),
@@ -279,11 +293,12 @@ impl World {
                 let millis = self.random.between(0, millis);
                 self.pass(millis);
             }
-            _ => {
+            Some(7) => {
                 if let Some(broker) = &self.broker {
                     broker.late.release();
                 }
             }
+            _ => self.spill(),
         }
     }
 
@@ -376,6 +391,7 @@ impl World {
                 return self.book.fail(|| "the broker does not come to rest".to_owned());
             }
         }
+        self.listen();
         self.check_calm();
     }
 
