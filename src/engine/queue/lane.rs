@@ -573,7 +573,8 @@ impl Lane {
     /// What a spilled segment promised there and the store did not have is gone; returns how many.
     pub(super) fn load(&mut self, from_seq: u64, complete_below: u64, loaded: Vec<Loaded>) -> u64 {
         let Some(at) = self.find(from_seq) else { return 0 };
-        if !matches!(self.segments[at].place, Place::Spilled) {
+        // Neighbours before it may have been spilled and joined meanwhile: then this is no answer for all of it.
+        if !matches!(self.segments[at].place, Place::Spilled) || self.segments[at].first_seq < from_seq {
             return 0;
         }
         let mut rest = self.segments.remove(at).expect("found above");
@@ -752,6 +753,29 @@ mod tests {
         let loaded = vec![Loaded { first_seq: 30, arena: arena(10), index: 0, count: 10 }];
         assert_eq!(lane.load(30, u64::MAX, loaded), 0);
         assert_eq!(take(&mut lane, 100), (30, 10, false));
+    }
+
+    #[test]
+    fn messages_spilled_while_others_are_read_are_not_taken_for_lost() {
+        let mut lane = Lane::default();
+        for _ in 0..3 {
+            push(&mut lane, 10);
+        }
+        lane.spill(1, |_| true);
+        assert_eq!(lane.spilled_ahead(usize::MAX), Some(10));
+        let part = |first_seq| Loaded { first_seq, arena: arena(10), index: 0, count: 10 };
+        let all = |first_seq| [10, 20].into_iter().filter(|first| *first >= first_seq).map(part).collect();
+        assert_eq!(lane.load(10, 20, all(10)), 0);
+        assert_eq!(lane.spilled_ahead(usize::MAX), Some(20));
+        // While 20.. are read, 10.. leave memory again.
+        lane.spill(1, |_| true);
+        assert_eq!(lane.load(20, u64::MAX, all(20)), 0);
+        assert_eq!(lane.spilled_ahead(usize::MAX), Some(10));
+        assert_eq!(lane.load(10, u64::MAX, all(10)), 0);
+        assert_eq!(lane.ready(), 30);
+        for first in [0, 10, 20] {
+            assert_eq!(take(&mut lane, 100), (first, 10, false));
+        }
     }
 
     #[test]
