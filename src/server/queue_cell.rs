@@ -198,12 +198,6 @@ impl QueueCell {
         }
     }
 
-    /// The queue itself, for a test that makes it do what only time or size would.
-    #[cfg(test)]
-    pub(super) fn look<R>(&self, act: impl FnOnce(&mut Queue) -> R) -> R {
-        act(&mut self.state.lock().queue)
-    }
-
     /// Adds a consumer unless the queue is gone or refuses it. Its deliveries start with [`QueueCell::resume`].
     pub(super) fn add_consumer(
         &self,

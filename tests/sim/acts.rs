@@ -172,7 +172,7 @@ impl Client {
         let live = open.consumers.values().filter(|consumer| !consumer.cancelling).count();
         let held = open.held.values().filter(|held| held.in_tx.is_none()).count();
         let weights =
-            [10, if live < 2 { 3 } else { 0 }, if held > 0 { 12 } else { 0 }, 4, 8, 2, 1, u64::from(live > 0)];
+            [10, if live < 2 { 4 } else { 0 }, if held > 0 { 12 } else { 0 }, 4, 8, 2, 1, u64::from(live > 0)];
         match stage.random.weighted(&weights) {
             Some(0) => self.publish(id, stage),
             Some(1) => self.consume(id, stage),

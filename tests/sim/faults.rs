@@ -2,9 +2,8 @@
 
 use super::client::Phase;
 use super::world::World;
-use crate::engine::queue::Queue;
 use crate::error::AmqpError;
-use crate::server::queue_cell::QueueCell;
+use crate::server::queue_cell::Body;
 
 impl World {
     /// Something goes wrong.
@@ -45,7 +44,9 @@ impl World {
     pub(super) fn spill(&mut self) {
         let Some(broker) = &self.broker else { return };
         for cell in broker.registry.all_queues() {
-            QueueCell::spill(&cell, &broker.registry);
+            if let Body::Queue(queue) = &mut cell.state.lock().body {
+                queue.spill_beyond(1, |ticket| broker.registry.store.is_stored(ticket));
+            }
         }
         self.trace.note("queues leave their messages to the disk".to_owned());
     }
@@ -67,7 +68,10 @@ impl World {
             client.gone(&mut self.book);
             client.forgotten(&mut self.book);
         }
-        self.broker = None;
+        if let Some(mut broker) = self.broker.take() {
+            // What tasks say while they are torn down is heard by nobody.
+            broker.tasks.clear();
+        }
     }
 
     /// The broker is stopped in good order, and started again.
@@ -104,12 +108,5 @@ impl World {
         drop(broker.registry);
         self.start();
         self.set_up();
-    }
-}
-
-impl QueueCell {
-    /// Has the queue keep nothing in memory that is on disk.
-    fn spill(&self, registry: &super::Registry) {
-        self.look(|queue: &mut Queue| queue.spill_beyond(1, |ticket| registry.store.is_stored(ticket)));
     }
 }

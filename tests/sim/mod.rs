@@ -28,8 +28,6 @@ use std::thread;
 use invariants::Counts;
 use world::Ended;
 
-use crate::server::registry::Registry;
-
 /// Seeds that every run of the tests tries. CI tries more: see `.ci/run`.
 const SEEDS: u64 = 25;
 

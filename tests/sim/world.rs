@@ -25,8 +25,9 @@ use crate::config::Config;
 use crate::engine::message::Timestamp;
 use crate::engine::vhost::ConnectionId;
 use crate::server::clock::simulated;
+use crate::server::connection::{self, Ends};
 use crate::server::registry::Registry;
-use crate::server::{connection, timer};
+use crate::server::timer;
 use crate::store::stepped::{Step, Stepped};
 
 /// Lines of the history that a failure shows.
@@ -213,7 +214,8 @@ impl World {
         let client = &mut self.clients[at];
         client.connect(heartbeat);
         let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, u16::try_from(1024 + at).expect("few clients")));
-        let future = Box::pin(connection::serve(client.wire.socket(), peer, broker.registry.clone()));
+        let ends = Ends { peer, local: SocketAddr::from((Ipv4Addr::LOCALHOST, 5672)) };
+        let future = Box::pin(connection::serve(client.wire.socket(), ends, broker.registry.clone()));
         broker.tasks[at] = Some(Task { future, flag: Flag::raised() });
         self.trace.note(format!("client {at} connects"));
     }
@@ -508,5 +510,5 @@ fn depth(registry: &Arc<Registry>, name: &str) -> (u64, u64) {
     let vhost = vhost.expect("the default vhost exists");
     let id = vhost.state.read().queue(&short(name), ConnectionId::new(0)).map(|queue| queue.id).ok();
     let cell = id.and_then(|id| registry.queue(id));
-    cell.map_or((0, 0), |cell| cell.read(|queue| (queue.ready(), queue.unacked())))
+    cell.and_then(|cell| cell.read(|queue| (queue.ready(), queue.unacked()))).unwrap_or_default()
 }
