@@ -17,6 +17,7 @@ mod ctl;
 mod leveret;
 mod masks;
 mod oracle;
+mod releases;
 mod run;
 mod script;
 mod session;

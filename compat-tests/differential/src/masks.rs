@@ -1,4 +1,5 @@
-//! What differs between two brokers, or two runs, without meaning anything. This is the only place that knows.
+//! What differs between two brokers, or two runs, without meaning anything. This is the only place that knows; differences
+//! between releases that show everywhere are in `releases`.
 //!
 //! | What | Shown as |
 //! |---|---|
@@ -10,7 +11,6 @@
 //! | in copies made by tracing: `node`, `connection` | `"<node>"`, `"<connection>"` |
 //! | the order of entries in header tables that the broker changed (dead letters) or made (tracing), where 4.x and 3.10 differ | sorted by name |
 //! | server-properties and their capabilities, likewise | sorted by name |
-//! | `x-last-death-*`, which only 4.x adds to dead letters (`compare`) | left out; `expect` lines see them |
 //! | how confirms are merged (`transcript`) | the numbers that were settled between two other frames |
 //! | heartbeats, `channel.open-ok` | not shown (that one is missing would be) |
 

@@ -9,6 +9,7 @@ use std::time::Instant;
 use crate::compare::judge;
 use crate::leveret::Leveret;
 use crate::oracle::{Oracle, OracleControl};
+use crate::releases::ROWS;
 use crate::script::{Scenario, Theme};
 use crate::session::{self, Transcript};
 
@@ -131,9 +132,11 @@ fn check_deviations(options: &Options, themes: &[Theme]) -> Result<Vec<String>, 
     let mut rows: BTreeMap<&str, bool> = BTreeMap::new();
     for part in text.split("`diff:").skip(1) {
         let id = part.split('`').next().unwrap_or_default();
-        rows.insert(id, false);
+        rows.insert(id, ROWS.contains(&id));
     }
     let mut wrong = Vec::new();
+    let unknown = ROWS.iter().filter(|id| !rows.contains_key(**id));
+    wrong.extend(unknown.map(|id| format!("FAIL no row of the deviations has `diff:{id}`")));
     for scenario in themes.iter().flat_map(|theme| &theme.scenarios) {
         for id in &scenario.deviations {
             match rows.get_mut(id.as_str()) {
