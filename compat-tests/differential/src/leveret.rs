@@ -125,6 +125,13 @@ impl Control for Leveret {
         Ok(())
     }
 
+    fn kill(&mut self) -> Result<(), String> {
+        let killed = self.child.kill().and_then(|()| self.child.wait());
+        killed.map_err(|cause| format!("Leveret cannot be killed: {cause}"))?;
+        self.child = spawn(&self.binary, self.directory.path(), self.addr)?;
+        Ok(())
+    }
+
     fn ctl(&mut self, arguments: &[String]) -> Result<String, String> {
         let output = Command::new(&self.binary)
             .arg("ctl")

@@ -280,6 +280,10 @@ impl Control for OracleControl<'_> {
         self.oracle.restarts.arrive(|| self.oracle.restart())
     }
 
+    fn kill(&mut self) -> Result<(), String> {
+        self.restart()
+    }
+
     fn ctl(&mut self, arguments: &[String]) -> Result<String, String> {
         let expression = crate::ctl::expression(arguments)?;
         let result = self.oracle.eval(&expression)?;

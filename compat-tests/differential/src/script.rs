@@ -35,7 +35,7 @@ pub(crate) struct Scenario {
 
 impl Scenario {
     pub(crate) fn restarts(&self) -> bool {
-        self.steps.iter().any(|step| matches!(step.statement, Statement::Restart))
+        self.steps.iter().any(|step| matches!(step.statement, Statement::Restart | Statement::Kill))
     }
 
     /// How long it only waits.
@@ -153,6 +153,8 @@ pub(crate) enum Statement {
     },
     Sleep(Duration),
     Restart,
+    /// Kills Leveret without a warning and starts it again; the oracle is restarted in good order.
+    Kill,
     Ctl(Vec<String>),
 }
 
@@ -230,6 +232,7 @@ fn statement(first: &str, words: &mut Words<'_>) -> Result<Statement, String> {
     match first {
         "sleep" => return Ok(Statement::Sleep(milliseconds(words.rest())?)),
         "restart" => return Ok(Statement::Restart),
+        "kill" => return Ok(Statement::Kill),
         "ctl" => return Ok(Statement::Ctl(ctl_words(words)?)),
         _ => {}
     }

@@ -26,6 +26,8 @@ pub(crate) trait Control {
     fn vhost(&self) -> &str;
     /// Stops the broker in good order and starts it again.
     fn restart(&mut self) -> Result<(), String>;
+    /// Kills the broker, if that can be done without disturbing others, and starts it again.
+    fn kill(&mut self) -> Result<(), String>;
     /// Runs a command of rabbitmqctl.
     fn ctl(&mut self, arguments: &[String]) -> Result<String, String>;
 }
@@ -96,7 +98,8 @@ impl Session<'_> {
                 self.sleep(*time);
                 Ok(())
             }
-            Statement::Restart => self.restart(),
+            Statement::Restart => self.restart(false),
+            Statement::Kill => self.restart(true),
             Statement::Ctl(arguments) => {
                 let masks = self.masks.borrow();
                 let resolve = |word: &String| String::from_utf8_lossy(&masks.resolve(word.as_bytes())).into_owned();
@@ -338,8 +341,14 @@ impl Session<'_> {
         self.connections.values_mut().map(poll).fold(false, |any, one| any | one)
     }
 
-    fn restart(&mut self) -> Result<(), String> {
-        self.control.restart()?;
+    fn restart(&mut self, kills: bool) -> Result<(), String> {
+        if kills {
+            // How the connections end is the operating system's affair.
+            self.connections.values_mut().for_each(|connection| connection.shows = false);
+            self.control.kill()?;
+        } else {
+            self.control.restart()?;
+        }
         for connection in self.connections.values_mut() {
             connection.wait_until(PATIENCE, |connection| connection.is_ended);
         }
