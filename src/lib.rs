@@ -8,6 +8,7 @@
 //! - [`engine`] decides: pure state machines, values in, effects out. No I/O, no clock, no locks.
 //! - `server` acts: sockets, locks, timers. Its map of locks stands in `server/registry.rs`.
 //! - [`store`] keeps: definitions and messages, on redb or in memory.
+//! - `control` lets operators in: a socket, and requests that end in `server/operator`.
 //! - [`config`] and [`error`] are what their names say; [`perf`] is a load generator for any AMQP 0-9-1 broker.
 //!
 //! Invariants: a confirm leaves after the fsynced commit of every durable queue that the message went to; what one client
@@ -17,6 +18,10 @@
 //! [`Broker::start`] embeds a broker in a program or a test.
 
 pub mod config;
+mod control;
+#[cfg(unix)]
+pub mod ctl;
+mod definitions;
 pub mod engine;
 pub mod error;
 mod panics;
@@ -24,6 +29,6 @@ pub mod perf;
 mod server;
 pub mod store;
 
-pub use config::{Compat, Config, DataDir};
+pub use config::{Compat, Config, ControlSocket, DataDir};
 pub use server::alarms::{Levels, Resource, ResourceStatus};
 pub use server::broker::{Broker, StartError};

@@ -2,12 +2,14 @@
 
 use std::io::IsTerminal;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use leveret::config::{Format, Logging, Settings};
-use leveret::{Broker, DataDir};
+#[cfg(unix)]
+use leveret::ctl::Tool;
+use leveret::{Broker, ControlSocket, DataDir};
 use tracing::{error, info};
 use tracing_subscriber::EnvFilter;
 
@@ -35,6 +37,14 @@ enum Command {
     Server(ServerArgs),
     /// Load any AMQP 0-9-1 broker and measure what it does
     Perf(leveret::perf::PerfArgs),
+    #[cfg(unix)]
+    /// Look at and change a running broker, with rabbitmqctl's commands (`leveret ctl help`)
+    #[command(disable_help_flag = true)]
+    Ctl {
+        /// A command and what belongs to it
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
 }
 
 #[derive(Args, Clone, Debug, Default)]
@@ -48,6 +58,9 @@ struct ServerArgs {
     /// Keep everything in memory: nothing survives a restart
     #[arg(long, conflicts_with = "data_dir")]
     ephemeral: bool,
+    /// Where operators' tools reach the broker; by default in the data directory
+    #[arg(long, value_name = "PATH")]
+    control_socket: Option<PathBuf>,
     /// Configuration in rabbitmq.conf's format (also from `RABBITMQ_CONFIG_FILE`)
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -60,9 +73,18 @@ struct ServerArgs {
 }
 
 fn main() -> ExitCode {
+    #[cfg(unix)]
+    let mut arguments = std::env::args_os();
+    #[cfg(unix)]
+    if let Some(tool) = arguments.next().as_deref().and_then(Tool::from_program) {
+        let arguments: Vec<String> = arguments.map(|argument| argument.to_string_lossy().into_owned()).collect();
+        return leveret::ctl::run(tool, &arguments);
+    }
     let result = match Cli::parse().command {
         None => run_server(&ServerArgs::default()),
         Some(Command::Server(args)) => run_server(&args),
+        #[cfg(unix)]
+        Some(Command::Ctl { arguments }) => return leveret::ctl::run(Tool::Leveret, &arguments),
         Some(Command::Perf(args)) => leveret::perf::run(&args).map_err(|cause| cause.to_string()),
     };
     match result {
@@ -76,21 +98,18 @@ fn main() -> ExitCode {
 
 /// Flags over environment over file over defaults.
 fn settings(args: &ServerArgs) -> Result<Settings, String> {
-    let mut settings = Settings::default();
-    let file = args.config.clone().or_else(|| std::env::var_os("RABBITMQ_CONFIG_FILE").map(PathBuf::from));
-    settings.config.data_dir = default_data_dir();
-    if let Some(file) = file {
-        settings.read_file(&file).map_err(|cause| cause.to_string())?;
-    }
-    settings.apply_environment(|name| std::env::var(name).ok()).map_err(|cause| cause.to_string())?;
+    let mut settings = Settings::gather(args.config.as_deref()).map_err(|cause| cause.to_string())?;
     if !args.listen.is_empty() {
         settings.listen_on(args.listen.clone());
     }
     if let Some(path) = &args.data_dir {
         settings.config.data_dir = DataDir::Path(path.clone());
     }
+    if let Some(path) = &args.control_socket {
+        settings.config.control_socket = ControlSocket::Path(path.clone());
+    }
     if args.ephemeral {
-        settings.config.data_dir = DataDir::Ephemeral;
+        settings.make_ephemeral();
     }
     if let Some(level) = &args.log_level {
         settings.logging.level.clone_from(level);
@@ -101,33 +120,52 @@ fn settings(args: &ServerArgs) -> Result<Settings, String> {
     Ok(settings)
 }
 
-fn default_data_dir() -> DataDir {
-    let base = directories::ProjectDirs::from("", "", "leveret");
-    DataDir::Path(base.map_or_else(|| Path::new("leveret-data").to_owned(), |dirs| dirs.data_dir().to_owned()))
-}
-
-fn init_logging(logging: &Logging) -> Result<(), String> {
-    let level = match logging.level.as_str() {
+/// The filter for one of RabbitMQ's words for levels.
+fn filter_for(level: &str) -> Result<EnvFilter, String> {
+    let level = match level {
         "none" => "off",
         "warning" => "warn",
-        level => level,
+        "critical" => "error",
+        "error" | "info" | "debug" => level,
+        other => {
+            let words = "debug, info, warning, error, critical, none";
+            return Err(format!("level {other} is not supported. Try one of {words}"));
+        }
     };
+    EnvFilter::try_new(level).map_err(|cause| format!("log level: {cause}"))
+}
+
+/// Changes the level of the log.
+type SetLevel = Box<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
+
+/// Starts logging; returns how its level is changed.
+fn init_logging(logging: &Logging) -> Result<SetLevel, String> {
     let filter = match std::env::var("RUST_LOG") {
         Ok(directives) => EnvFilter::try_new(directives).map_err(|cause| format!("RUST_LOG: {cause}"))?,
-        Err(_) => EnvFilter::try_new(level).map_err(|cause| format!("log level: {cause}"))?,
+        Err(_) => filter_for(&logging.level)?,
     };
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(std::io::stderr().is_terminal());
     let subscriber = subscriber.with_writer(std::io::stderr);
+    // The two kinds of subscribers have handles of different types.
     match logging.format {
-        Format::Plain => subscriber.with_target(false).init(),
-        Format::Json => subscriber.json().init(),
+        Format::Plain => {
+            let subscriber = subscriber.with_target(false).with_filter_reloading();
+            let handle = subscriber.reload_handle();
+            subscriber.init();
+            Ok(Box::new(move |level| handle.reload(filter_for(level)?).map_err(|cause| cause.to_string())))
+        }
+        Format::Json => {
+            let subscriber = subscriber.json().with_filter_reloading();
+            let handle = subscriber.reload_handle();
+            subscriber.init();
+            Ok(Box::new(move |level| handle.reload(filter_for(level)?).map_err(|cause| cause.to_string())))
+        }
     }
-    Ok(())
 }
 
 fn run_server(args: &ServerArgs) -> Result<(), String> {
     let settings = settings(args)?;
-    init_logging(&settings.logging)?;
+    let set_level = init_logging(&settings.logging)?;
     // Each connection is a file: take as many as the system lets this process have.
     match rlimit::increase_nofile_limit(u64::MAX) {
         Ok(files) => info!(files, "open files at most"),
@@ -137,10 +175,10 @@ fn run_server(args: &ServerArgs) -> Result<(), String> {
         .enable_all()
         .build()
         .map_err(|cause| format!("cannot start the runtime: {cause}"))?;
-    runtime.block_on(serve(settings))
+    runtime.block_on(serve(settings, set_level))
 }
 
-async fn serve(settings: Settings) -> Result<(), String> {
+async fn serve(settings: Settings, set_level: SetLevel) -> Result<(), String> {
     let config = settings.config;
     let data_dir = match &config.data_dir {
         DataDir::Ephemeral => "(memory)".to_owned(),
@@ -163,12 +201,14 @@ async fn serve(settings: Settings) -> Result<(), String> {
     );
     let stop = stop_signal()?;
     let broker = Broker::start(config).await.map_err(|cause| cause.to_string())?;
+    broker.control_log(set_level);
     info!("Server startup complete");
     let failed = tokio::select! {
         signal = stop => {
             info!(signal, "stopping");
             false
         }
+        () = broker.stop_requested() => false,
         () = broker.failed() => true,
     };
     broker.shutdown().await;

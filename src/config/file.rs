@@ -11,7 +11,7 @@ use std::time::Duration;
 use leveret_protocol::{FRAME_MIN_SIZE, ShortString};
 
 use super::limits::{DISK_SHARE_MAX, Limit, Share, parse_octets, parse_share};
-use super::{AMQP_PORT, Compat, Config, DataDir, full_node_name};
+use super::{AMQP_PORT, Compat, Config, ControlSocket, DataDir, full_node_name, place};
 use crate::engine::queue::QueueType;
 
 /// Why a configuration is refused.
@@ -94,6 +94,12 @@ const KEYS: &[&str] = &[
     "log.console.level",
     "log.console.formatter",
     "data_dir",
+    "control.socket",
+    "load_definitions",
+    "management.load_definitions",
+    "definitions.import_backend",
+    "definitions.local.path",
+    "definitions.skip_if_unchanged",
     "cluster_name",
     "vm_memory_high_watermark.relative",
     "vm_memory_high_watermark.absolute",
@@ -106,6 +112,35 @@ const KEYS: &[&str] = &[
 ];
 
 impl Settings {
+    /// The defaults on this system: data in the user's folder, a node named after the machine.
+    pub fn of_system() -> Self {
+        let mut settings = Self::default();
+        settings.config.data_dir = place::data_dir();
+        settings
+    }
+
+    /// The environment over a file over the defaults of this system. Without a `file` the environment may name one.
+    pub fn gather(file: Option<&Path>) -> Result<Self, ConfigError> {
+        let mut settings = Self::of_system();
+        let named = std::env::var_os("RABBITMQ_CONFIG_FILE").map(PathBuf::from);
+        if let Some(file) = file.or(named.as_deref()) {
+            settings.read_file(file)?;
+        }
+        settings.apply_environment(|name| std::env::var(name).ok())?;
+        Ok(settings)
+    }
+
+    /// Keeps everything in memory. The control socket, if none was named, is in the user's own folder.
+    pub fn make_ephemeral(&mut self) {
+        self.config.data_dir = DataDir::Ephemeral;
+        if self.config.control_socket == ControlSocket::Default {
+            let path = place::ephemeral_socket();
+            // Without the folder the socket cannot be opened, which is told then.
+            let _told = path.parent().map(std::fs::create_dir_all);
+            self.config.control_socket = ControlSocket::IfFree(path);
+        }
+    }
+
     /// Lays a file over these settings.
     pub fn read_file(&mut self, path: &Path) -> Result<(), ConfigError> {
         let text = std::fs::read_to_string(path)
@@ -231,6 +266,19 @@ impl Settings {
                     _ => return Err(ConfigError(format!("{key}: plaintext or json, not '{value}'"))),
                 }
             }
+            "load_definitions" | "management.load_definitions" | "definitions.local.path" => {
+                config.load_definitions = Some(PathBuf::from(value));
+            }
+            "definitions.import_backend" if value == "local_filesystem" => {}
+            "definitions.import_backend" => {
+                return Err(ConfigError(format!("{key}: only local_filesystem is known, not '{value}'")));
+            }
+            // Taking in what is there already changes nothing.
+            "definitions.skip_if_unchanged" => {
+                truth(value, key)?;
+            }
+            "control.socket" if value == "none" => config.control_socket = ControlSocket::Off,
+            "control.socket" => config.control_socket = ControlSocket::Path(PathBuf::from(value)),
             "data_dir" => config.data_dir = DataDir::Path(PathBuf::from(value)),
             "cluster_name" => value.clone_into(&mut config.identity.cluster_name),
             _ => {
@@ -347,7 +395,7 @@ fn unknown(key: &str) -> ConfigError {
 }
 
 /// Edits that turn one word into the other (Levenshtein).
-fn distance(a: &str, b: &str) -> usize {
+pub(crate) fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, from) in a.chars().enumerate() {

@@ -1,7 +1,9 @@
 //! Configuration: flags over environment over file over defaults, into one validated [`Config`].
 
+mod describe;
 mod file;
 mod limits;
+mod place;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -11,8 +13,10 @@ use leveret_protocol::ShortString;
 
 use crate::engine::queue::QueueType;
 
+pub(crate) use file::distance;
 pub use file::{ConfigError, Format, Logging, Settings, parse_listen};
 pub use limits::{Limit, ResourceLimits, Share, parse_octets, parse_share};
+pub(crate) use place::ephemeral_socket;
 
 /// The port of AMQP 0-9-1.
 pub const AMQP_PORT: u16 = 5672;
@@ -24,6 +28,20 @@ pub enum DataDir {
     Ephemeral,
     /// In this directory, created if it is missing.
     Path(PathBuf),
+}
+
+/// Where operators' tools reach the broker.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ControlSocket {
+    /// `control.sock` in the data directory; nowhere if everything is in memory.
+    #[default]
+    Default,
+    /// Nowhere.
+    Off,
+    /// A Unix-domain socket with this path; without it the broker does not start.
+    Path(PathBuf),
+    /// A Unix-domain socket with this path, unless another broker has it or it cannot be opened.
+    IfFree(PathBuf),
 }
 
 /// What the broker says it is. Clients switch features on by product and version.
@@ -65,6 +83,10 @@ pub struct Config {
     pub listen_is_default: bool,
     /// Where definitions and messages are kept.
     pub data_dir: DataDir,
+    /// A file or directory of definitions to take in at the start.
+    pub load_definitions: Option<PathBuf>,
+    /// Where operators' tools reach it.
+    pub control_socket: ControlSocket,
     /// The user that a new broker starts with.
     pub default_user: String,
     /// Its password.
@@ -122,6 +144,8 @@ impl Default for Config {
             ],
             listen_is_default: true,
             data_dir: DataDir::Ephemeral,
+            load_definitions: None,
+            control_socket: ControlSocket::Default,
             default_user: "guest".to_owned(),
             default_pass: "guest".to_owned(),
             default_user_tags: vec!["administrator".to_owned()],
@@ -167,7 +191,7 @@ impl Config {
 }
 
 /// A node's name with its host: `name` itself if it names one, else this machine's, up to its first dot.
-fn full_node_name(name: &str) -> String {
+pub(crate) fn full_node_name(name: &str) -> String {
     if name.contains('@') {
         return name.to_owned();
     }

@@ -5,6 +5,7 @@
 //! change that can alter a route.
 //! Not here: routing (`routing`), the queues' messages, permissions, locks.
 
+mod listing;
 mod routing;
 
 use std::collections::{BTreeMap, HashMap};

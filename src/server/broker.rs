@@ -13,9 +13,13 @@ use tracing::info;
 
 use super::alarms::{Meter, ResourceStatus};
 use super::directory::hash_password;
+use super::operator::{LogControl, Operator, Protocol, ServedAddress};
 use super::registry::Registry;
 use super::{alarms, clock, listener, timer};
-use crate::config::{Config, DataDir, Limit};
+use crate::config::{Config, ControlSocket, DataDir, Limit};
+#[cfg(unix)]
+use crate::control::{self, server::ControlServer};
+use crate::definitions;
 use crate::engine::directory::{DirectoryError, Record, RecordKey, User, VhostRecord};
 use crate::error::AmqpError;
 use crate::store::disk::DiskStore;
@@ -47,6 +51,9 @@ pub struct Broker {
     failed: CancellationToken,
     timer: JoinHandle<()>,
     monitor: JoinHandle<()>,
+    operator: Operator,
+    #[cfg(unix)]
+    control: Option<ControlServer>,
 }
 
 impl Broker {
@@ -86,15 +93,34 @@ impl Broker {
         alarms::look(&registry, &mut meter);
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let mut addresses = Vec::new();
-        for listener in listeners {
-            let address = listener.local_addr().map_err(|cause| StartError(cause.to_string()))?;
+        for listener in &listeners {
+            addresses.push(listener.local_addr().map_err(|cause| StartError(cause.to_string()))?);
+        }
+        let served = addresses.iter().map(|address| ServedAddress { address: *address, protocol: Protocol::Amqp });
+        let operator = Operator::new(registry.clone(), served.collect());
+        if let Some(path) = &registry.config.load_definitions {
+            load_definitions(&operator, path).await?;
+        }
+        #[cfg(unix)]
+        let control = open_control(&registry.config, &operator)?;
+        for (listener, address) in listeners.into_iter().zip(addresses.iter().copied()) {
             info!(%address, "listening for AMQP 0-9-1");
-            addresses.push(address);
             tasks.spawn(listener::run(listener, registry.clone(), tasks.clone(), stop.clone()));
         }
         let timer = tokio::spawn(timer::run(registry.clone()));
         let monitor = tokio::spawn(alarms::run(registry.clone(), meter));
-        Ok(Self { registry, addresses, tasks, stop, failed, timer, monitor })
+        Ok(Self {
+            registry,
+            addresses,
+            tasks,
+            stop,
+            failed,
+            timer,
+            monitor,
+            operator,
+            #[cfg(unix)]
+            control,
+        })
     }
 
     /// The address of the first listener.
@@ -182,9 +208,24 @@ impl Broker {
         self.failed.cancelled().await;
     }
 
+    /// Completes when an operator asked for a stop over the control socket: whoever started the broker shuts it down.
+    pub async fn stop_requested(&self) {
+        self.operator.stop_requested().await;
+    }
+
+    /// Says how the level of the log is changed, for operators who want it changed.
+    pub fn control_log(&self, set_level: impl Fn(&str) -> Result<(), String> + Send + Sync + 'static) {
+        self.operator.control_log(LogControl::new(set_level));
+    }
+
     /// Stops in good order: no new connections, every client is told (320), what is durable is on disk.
-    pub async fn shutdown(self) {
+    #[cfg_attr(not(unix), expect(unused_mut, reason = "there is no control socket"))]
+    pub async fn shutdown(mut self) {
         self.stop.cancel();
+        #[cfg(unix)]
+        if let Some(control) = &mut self.control {
+            control.hide();
+        }
         let reason = AmqpError::ConnectionForced("broker forced connection closure with reason 'shutdown'".to_owned());
         self.registry.close_connections(&reason);
         self.tasks.close();
@@ -199,6 +240,33 @@ impl Broker {
             tracing::error!("closing the store panicked");
         }
         info!("stopped");
+    }
+}
+
+/// Takes in the definitions that the configuration names, before anybody can connect.
+async fn load_definitions(operator: &Operator, path: &std::path::Path) -> Result<(), StartError> {
+    for (file, definitions) in definitions::read(path).map_err(|cause| StartError(cause.to_string()))? {
+        let imported = operator.import(definitions, "/").await;
+        let imported = imported.map_err(|cause| StartError(format!("definitions {file}: {cause}")))?;
+        info!(file, taken = imported.taken, "definitions taken in");
+        for kept in imported.kept {
+            tracing::warn!(file, "left as it is, although the definitions differ: {kept}");
+        }
+    }
+    Ok(())
+}
+
+/// Opens the control socket. One that was asked for must be there; one that nobody named is done without.
+#[cfg(unix)]
+fn open_control(config: &Config, operator: &Operator) -> Result<Option<ControlServer>, StartError> {
+    let Some(path) = control::socket_path(config) else { return Ok(None) };
+    match ControlServer::start(&path, operator.clone()) {
+        Ok(control) => Ok(Some(control)),
+        Err(cause) if matches!(config.control_socket, ControlSocket::Path(_)) => Err(StartError(cause)),
+        Err(cause) => {
+            tracing::warn!(cause, "operators' tools cannot reach this broker");
+            Ok(None)
+        }
     }
 }
 

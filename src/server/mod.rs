@@ -7,6 +7,7 @@ mod connection;
 mod definitions;
 pub(crate) mod directory;
 pub(crate) mod listener;
+pub(crate) mod operator;
 mod outbox;
 mod placing;
 mod queue_cell;

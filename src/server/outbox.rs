@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use leveret_protocol::{ChannelId, ShortString};
 use parking_lot::Mutex;
+use tokio::sync::oneshot;
 
+use super::connection::facts::ConnectionFigures;
 use crate::engine::message::Arena;
 use crate::engine::queue::{ConsumerId, QueueId, Run, Window};
 use crate::error::AmqpError;
@@ -45,6 +47,8 @@ pub(super) enum Event {
     Cancelled { channel: ChannelId, tag: ShortString, consumer: ConsumerId, queue: QueueId },
     /// Close the connection.
     Close(AmqpError),
+    /// Tell what there is to see.
+    Inspect(oneshot::Sender<ConnectionFigures>),
 }
 
 #[derive(Debug, Default)]
@@ -77,6 +81,15 @@ impl Outbox {
         if let Some(waker) = waker {
             waker.wake();
         }
+    }
+
+    /// Asks the connection for its figures. Questions that nobody waits for any more make room: a connection whose client
+    /// takes nothing looks at none of them.
+    pub(super) fn inspect(&self) -> oneshot::Receiver<ConnectionFigures> {
+        let (reply, figures) = oneshot::channel();
+        self.inner.lock().events.retain(|event| !matches!(event, Event::Inspect(reply) if reply.is_closed()));
+        self.push(Event::Inspect(reply));
+        figures
     }
 
     /// Takes what is there into `events`, which is empty.

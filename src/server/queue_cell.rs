@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use leveret_protocol::{ChannelId, ShortString};
+use leveret_protocol::{ChannelId, FieldTable, ShortString};
 use parking_lot::{Mutex, RwLock};
 
 use super::outbox::{Delivery, Event, Outbox};
@@ -15,7 +15,9 @@ use super::registry::{Registry, VhostCell};
 use super::stream_cell::StreamLink;
 use super::work::Work;
 use crate::engine::message::Timestamp;
-use crate::engine::queue::{ConsumerId, ConsumerSpec, Queue, QueueEffect, QueueId, QueueSettings};
+use crate::engine::queue::{
+    ConsumerFigures, ConsumerId, ConsumerSpec, Queue, QueueEffect, QueueFigures, QueueId, QueueSettings,
+};
 use crate::engine::stream::{Retention, Stream};
 use crate::engine::vhost::QueueRecord;
 use crate::error::AmqpError;
@@ -33,16 +35,19 @@ pub(super) struct Outlet {
     pub(super) tag: ShortString,
     pub(super) no_ack: bool,
     pub(super) ack_timeout: Option<Duration>,
+    /// What the consumer was started with, for listings.
+    arguments: FieldTable,
 }
 
 impl Outlet {
-    pub(super) fn new(spec: &ConsumerSpec, outbox: &Arc<Outbox>) -> Self {
+    pub(super) fn new(spec: &ConsumerSpec, outbox: &Arc<Outbox>, arguments: FieldTable) -> Self {
         Self {
             outbox: outbox.clone(),
             channel: spec.channel,
             tag: spec.tag.clone(),
             no_ack: spec.no_ack,
             ack_timeout: spec.ack_timeout,
+            arguments,
         }
     }
 }
@@ -198,12 +203,36 @@ impl QueueCell {
         }
     }
 
+    /// What it holds at this moment.
+    pub(super) fn figures(&self) -> QueueFigures {
+        match &self.state.lock().body {
+            Body::Queue(queue) => queue.figures(),
+            Body::Stream(stream) => stream.figures(),
+        }
+    }
+
+    /// Its consumers in the order of subscription, each with its connection's outbox and its arguments.
+    pub(super) fn consumers(&self) -> Vec<(ConsumerFigures, Arc<Outbox>, FieldTable)> {
+        let state = self.state.lock();
+        let all = match &state.body {
+            Body::Queue(queue) => queue.consumer_figures(),
+            Body::Stream(stream) => stream.consumer_figures(),
+        };
+        let all = all.into_iter();
+        all.filter_map(|consumer| {
+            let outlet = state.outlets.get(&consumer.id)?;
+            Some((consumer, outlet.outbox.clone(), outlet.arguments.clone()))
+        })
+        .collect()
+    }
+
     /// Adds a consumer unless the queue is gone or refuses it. Its deliveries start with [`QueueCell::resume`].
     pub(super) fn add_consumer(
         &self,
         now: Timestamp,
         spec: ConsumerSpec,
         outbox: &Arc<Outbox>,
+        arguments: FieldTable,
     ) -> Result<ConsumerId, AmqpError> {
         let mut state = self.state.lock();
         let (name, vhost) = (self.name.clone(), self.vhost.name.clone());
@@ -214,7 +243,7 @@ impl QueueCell {
         if queue.refuses_consumer(spec.exclusive) {
             return Err(AmqpError::QueueInExclusiveUse { queue: name, vhost });
         }
-        let outlet = Outlet::new(&spec, outbox);
+        let outlet = Outlet::new(&spec, outbox, arguments);
         let id = queue.add_consumer(now, spec);
         state.outlets.insert(id, outlet);
         Ok(id)

@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use tracing::info;
 
 use super::alarms::Alarms;
+use super::connection::facts::ConnectionFacts;
 use super::directory::{UserQuotas, first_records};
 use super::outbox::{Event, Outbox};
 use super::queue_cell::QueueCell;
@@ -88,11 +89,12 @@ impl VhostCell {
 }
 
 /// An open connection as others see it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct ConnectionEntry {
     pub(super) outbox: Arc<Outbox>,
     pub(super) user: ShortString,
     pub(super) vhost: Arc<VhostCell>,
+    pub(super) facts: Arc<ConnectionFacts>,
 }
 
 /// Waits for the store.
@@ -284,11 +286,26 @@ impl Registry {
         self.queues.get(&id).map(|cell| cell.value().clone())
     }
 
-    /// Numbers a connection and remembers how to reach it.
-    pub(super) fn add_connection(&self, entry: ConnectionEntry) -> ConnectionId {
-        let id = ConnectionId::new(self.next_connection_id.fetch_add(1, Ordering::Relaxed));
-        self.connections.insert(id, entry);
-        id
+    /// A number for a connection.
+    pub(super) fn new_connection_id(&self) -> ConnectionId {
+        ConnectionId::new(self.next_connection_id.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Remembers what a connection is and how to reach it.
+    pub(super) fn add_connection(&self, entry: ConnectionEntry) {
+        self.connections.insert(entry.facts.id, entry);
+    }
+
+    /// The open connections, oldest first.
+    pub(super) fn connections(&self) -> Vec<ConnectionEntry> {
+        let mut all: Vec<_> = self.connections.iter().map(|entry| entry.value().clone()).collect();
+        all.sort_by_key(|connection| connection.facts.id);
+        all
+    }
+
+    /// The queues in no order.
+    pub(super) fn queues(&self) -> Vec<Arc<QueueCell>> {
+        self.queues.iter().map(|entry| entry.value().clone()).collect()
     }
 
     /// Forgets a connection.

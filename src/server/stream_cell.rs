@@ -6,6 +6,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
+use leveret_protocol::FieldTable;
+
 use super::clock;
 use super::outbox::{Delivery, Event, Outbox};
 use super::queue_cell::{Body, CellState, Outlet, QueueCell};
@@ -163,13 +165,14 @@ impl QueueCell {
         start: OffsetSpec,
         filter: Option<Filter>,
         outbox: &Arc<Outbox>,
+        arguments: FieldTable,
     ) -> Result<ConsumerId, AmqpError> {
         let mut state = self.state.lock();
         let Body::Stream(stream) = &mut state.body else { return Err(AmqpError::Internal) };
         if stream.is_deleted() {
             return Err(AmqpError::QueueNotFound { queue: self.name.clone(), vhost: self.vhost.name.clone() });
         }
-        let outlet = Outlet::new(&spec, outbox);
+        let outlet = Outlet::new(&spec, outbox, arguments);
         let id = stream.add_reader(spec, start, filter);
         state.outlets.insert(id, outlet);
         Ok(id)

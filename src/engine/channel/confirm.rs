@@ -35,6 +35,11 @@ impl Confirms {
         self.next - 1
     }
 
+    /// Publishes that are not confirmed yet.
+    pub fn unconfirmed(&self) -> u64 {
+        self.pending.iter().map(|range| range.last - range.first + 1).sum()
+    }
+
     /// Publishes `first..=last` were taken in by their queues, but for the `refused`; they are settled once `ticket` is
     /// durable (0: at once). `refused` is in ascending order.
     pub fn accepted(&mut self, first: u64, last: u64, refused: &[u64], ticket: u64) {

@@ -140,6 +140,15 @@ impl Unacked {
         self.entries.is_empty()
     }
 
+    /// How many wait for an ack, and how many acks wait for a commit.
+    pub fn counts(&self) -> (u64, u64) {
+        self.entries.iter().fold((0, 0), |(outstanding, held), (_, state)| match state {
+            State::Outstanding => (outstanding + 1, held),
+            State::Held(_) => (outstanding, held + 1),
+            State::Settled | State::Lapsed => (outstanding, held),
+        })
+    }
+
     fn index(&self, tag: DeliveryTag) -> Option<usize> {
         let index = usize::try_from(tag.get().checked_sub(self.first_tag)?).ok()?;
         self.entries.get(index).filter(|(_, state)| matches!(state, State::Outstanding | State::Lapsed)).map(|_| index)

@@ -39,6 +39,11 @@ impl ChannelLimit {
         self.limit.store(limit, Ordering::Release);
     }
 
+    /// The limit; 0 without one.
+    pub fn get(&self) -> u32 {
+        self.limit.load(Ordering::Acquire)
+    }
+
     /// Whether there is a limit at all.
     pub fn is_set(&self) -> bool {
         self.limit.load(Ordering::Acquire) != 0
@@ -193,6 +198,17 @@ impl Consumers {
     /// How many there are.
     pub(super) fn len(&self) -> usize {
         self.all.len()
+    }
+
+    /// Each consumer in the order of subscription: its number, what it asked for, its unacked deliveries, and whether it
+    /// is one that gets messages.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (ConsumerId, &ConsumerSpec, u32, bool)> {
+        let mut all: Vec<_> = self.all.iter().collect();
+        all.sort_by_key(|(id, _)| **id);
+        let active = self.single_active.as_ref().map(|line| line.front().copied());
+        all.into_iter().map(move |(id, consumer)| {
+            (*id, &consumer.spec, consumer.unacked, active.is_none_or(|active| active == Some(*id)))
+        })
     }
 
     /// Whether there is none.

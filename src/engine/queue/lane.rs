@@ -237,6 +237,11 @@ impl Lane {
         self.ready_body_bytes
     }
 
+    /// Octets of all bodies, ready and unacked. Walks the segments, and the messages of those that are settled in part.
+    pub(super) fn body_bytes(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.live_body_bytes(0, segment.marks.span().saturating_sub(1))).sum()
+    }
+
     /// Messages delivered and not settled.
     pub(super) fn unacked(&self) -> u64 {
         self.unacked

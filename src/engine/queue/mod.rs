@@ -9,6 +9,7 @@
 mod dispatch;
 mod effective;
 mod expiry;
+mod figures;
 mod lane;
 mod levels;
 mod marks;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 use crate::engine::message::{Arena, Timestamp};
 
 pub use dispatch::{ChannelLimit, ConsumerId, ConsumerSpec, Window};
+pub use figures::{ConsumerFigures, QueueFigures};
 pub use lane::{Loaded, Run, Settled};
 pub use marks::Marks;
 pub use settings::{

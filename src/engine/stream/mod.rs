@@ -11,6 +11,7 @@
 
 mod block;
 mod cache;
+mod figures;
 mod headers;
 #[cfg(test)]
 mod model;

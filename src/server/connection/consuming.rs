@@ -85,11 +85,13 @@ impl Session {
             channel_limit: channel.limit.clone(),
             window: self.outbox.window.clone(),
         };
+        let arguments = consume.arguments;
         let consumer = if cell.stream.is_some() {
-            let start = check_stream_consumer(&cell, &spec, &consume.arguments, self.now)?;
-            cell.add_reader(spec, start, Filter::parse(&consume.arguments), &self.outbox)?
+            let start = check_stream_consumer(&cell, &spec, &arguments, self.now)?;
+            let filter = Filter::parse(&arguments);
+            cell.add_reader(spec, start, filter, &self.outbox, arguments)?
         } else {
-            cell.add_consumer(self.now, spec, &self.outbox)?
+            cell.add_consumer(self.now, spec, &self.outbox, arguments)?
         };
         self.channels[index].consumers.insert(tag.clone(), ChannelConsumer { queue: cell.id, id: consumer });
         if !consume.no_wait {
@@ -323,6 +325,10 @@ impl Session {
                     self.on_cancelled(channel, &tag, ChannelConsumer { queue, id: consumer });
                 }
                 Event::Close(error) => self.close_requested = Some(error),
+                Event::Inspect(reply) => {
+                    // Who asked may have given up waiting.
+                    let _gone = reply.send(self.figures());
+                }
             }
         }
         self.events = events;

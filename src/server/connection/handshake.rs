@@ -40,7 +40,8 @@ pub(super) struct Opened {
     pub(super) limits: Limits,
     pub(super) vhost: Arc<VhostCell>,
     pub(super) admission: Admission,
-    pub(super) name: String,
+    pub(super) client_properties: FieldTable,
+    pub(super) mechanism: ShortString,
 }
 
 /// Why a client did not get through.
@@ -139,9 +140,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Handshake<'_, S> {
         let admission = self.registry.admit(&user, &open.virtual_host).map_err(refused)?;
         let vhost = admission.vhost().clone();
         self.send(connection::OpenOk::default()).await?;
-        let name = start_ok.client_properties.get("connection_name").and_then(FieldValue::as_long_str);
-        let name = name.map(|name| String::from_utf8_lossy(name).into_owned()).unwrap_or_default();
-        Ok(Opened { user, capabilities, limits, vhost, admission, name })
+        let connection::StartOk { client_properties, mechanism, .. } = start_ok;
+        Ok(Opened { user, capabilities, limits, vhost, admission, client_properties, mechanism })
     }
 
     async fn protocol_header(&mut self) -> Result<(), Refusal> {

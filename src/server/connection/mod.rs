@@ -16,6 +16,7 @@
 
 mod consuming;
 mod delivery;
+pub(crate) mod facts;
 mod firehose;
 mod handshake;
 mod late_acks;
@@ -49,8 +50,9 @@ use crate::engine::channel::unacked::Settlements;
 use crate::error::AmqpError;
 use crate::server::clock;
 use crate::store::Ticket;
+use facts::ConnectionFacts;
 use handshake::Opened;
-use output::Output;
+use output::{Output, Traffic};
 use publishing::{Batch, RouteCache};
 use rights::Rights;
 use session::{Failure, Progress, Session};
@@ -67,9 +69,9 @@ const OUT_OF_SYNC_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The addresses that a connection leads from and to.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Ends {
-    pub(super) peer: SocketAddr,
-    pub(super) local: SocketAddr,
+pub(crate) struct Ends {
+    pub(crate) peer: SocketAddr,
+    pub(crate) local: SocketAddr,
 }
 
 impl Ends {
@@ -85,11 +87,26 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut socket: S, ends
     let peer = ends.peer;
     let mut input = BytesMut::with_capacity(READ_MIN_BYTES);
     let Some(opened) = handshake::open(&mut socket, &mut input, &registry, peer).await else { return };
-    let Opened { user, capabilities, limits, vhost, admission, name } = opened;
+    let Opened { user, capabilities, limits, vhost, admission, client_properties, mechanism } = opened;
     let outbox = Arc::new(Outbox::new());
-    let entry = ConnectionEntry { outbox: outbox.clone(), user: user.clone(), vhost: vhost.clone() };
-    let id = registry.add_connection(entry);
-    info!(connection = id.get(), %peer, %user, vhost = %vhost.name, name, "connection open");
+    let id = registry.new_connection_id();
+    let facts = ConnectionFacts {
+        id,
+        ends,
+        user: user.clone(),
+        vhost: vhost.name.clone(),
+        mechanism,
+        client_properties,
+        limits,
+        connected_at: clock::now(),
+    };
+    info!(connection = id.get(), %peer, %user, vhost = %vhost.name, name = facts.given_name(), "connection open");
+    registry.add_connection(ConnectionEntry {
+        outbox: outbox.clone(),
+        user: user.clone(),
+        vhost: vhost.clone(),
+        facts: Arc::new(facts),
+    });
     let session = Session {
         registry: registry.clone(),
         rights: Rights::new(&registry, &user, &vhost),
@@ -120,6 +137,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut socket: S, ends
         events: Vec::new(),
         traced: false,
         waiting_get: None,
+        received: Traffic::default(),
     };
     let mut driver = Driver {
         socket,
@@ -268,6 +286,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                     Poll::Ready(Ok(count)) => {
                         progress = true;
                         self.heartbeat.read = true;
+                        self.session.received.add(count);
                         self.adapt(count);
                         if let Some(end) = self.on_input() {
                             return Poll::Ready(end);

@@ -29,6 +29,22 @@ pub(super) struct Output {
     tail: Vec<u8>,
     written: usize,
     gates: VecDeque<(Ticket, Vec<u8>)>,
+    sent: Traffic,
+}
+
+/// What went one way over a connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Traffic {
+    pub(super) octets: u64,
+    /// Calls to the system that moved something.
+    pub(super) calls: u64,
+}
+
+impl Traffic {
+    pub(super) fn add(&mut self, octets: usize) {
+        self.octets += octets as u64;
+        self.calls += 1;
+    }
 }
 
 impl Output {
@@ -83,6 +99,11 @@ impl Output {
         self.pieces.push_back(piece);
     }
 
+    /// What was written so far.
+    pub(super) fn sent(&self) -> Traffic {
+        self.sent
+    }
+
     /// Octets that can be written now.
     pub(super) fn len(&self) -> usize {
         self.pieces_len + self.tail.len() - self.written
@@ -117,6 +138,7 @@ impl Output {
             if wrote == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
+            self.sent.add(wrote);
             self.advance(wrote);
         }
         Poll::Ready(Ok(()))

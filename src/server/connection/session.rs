@@ -18,7 +18,7 @@ use leveret_protocol::{
     channel, connection, encode_heartbeat, erlang_octets, peek_ids, split_frame,
 };
 
-use super::output::Output;
+use super::output::{Output, Traffic};
 use super::publishing::{Batch, ContentRef, Held, RouteCache};
 use super::rights::Rights;
 use crate::engine::channel::content::{BASIC_CLASS, Content, check_header};
@@ -123,6 +123,8 @@ pub(super) struct Session {
     pub(super) traced: bool,
     /// The queue whose get waits for the disk, to be tried again.
     pub(super) waiting_get: Option<(ChannelId, basic::Get)>,
+    /// What came over the socket.
+    pub(super) received: Traffic,
 }
 
 impl Session {

@@ -1,0 +1,191 @@
+//! The node: what it is, where it listens, and stopping it.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Operator, OperatorError};
+use crate::config::DataDir;
+use crate::server::clock;
+
+/// What is spoken at an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Protocol {
+    Amqp,
+}
+
+impl Protocol {
+    /// The word for it in RabbitMQ's tools.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Amqp => "amqp",
+        }
+    }
+
+    /// What it is for, as RabbitMQ words it.
+    const fn purpose(self) -> &'static str {
+        match self {
+            Self::Amqp => "AMQP 0-9-1",
+        }
+    }
+}
+
+/// An address that the broker listens on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ServedAddress {
+    pub(crate) address: SocketAddr,
+    pub(crate) protocol: Protocol,
+}
+
+/// A listener as listings show it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ListenerInfo {
+    pub(crate) interface: String,
+    pub(crate) node: String,
+    pub(crate) port: u16,
+    pub(crate) protocol: Protocol,
+    pub(crate) purpose: String,
+}
+
+/// How the level of the log is changed while the broker runs; whoever set up the log provides it.
+#[derive(Clone)]
+pub(crate) struct LogControl(std::sync::Arc<SetLevel>);
+
+type SetLevel = dyn Fn(&str) -> Result<(), String> + Send + Sync;
+
+impl LogControl {
+    pub(crate) fn new(set: impl Fn(&str) -> Result<(), String> + Send + Sync + 'static) -> Self {
+        Self(std::sync::Arc::new(set))
+    }
+}
+
+impl fmt::Debug for LogControl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LogControl")
+    }
+}
+
+/// What a node is and uses.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct NodeInfo {
+    pub(crate) name: String,
+    pub(crate) cluster_name: String,
+    /// The broker's own version.
+    pub(crate) version: String,
+    /// The RabbitMQ version whose behaviour is followed.
+    pub(crate) rabbitmq_version: String,
+    pub(crate) product: String,
+    pub(crate) os: String,
+    pub(crate) os_pid: u32,
+    pub(crate) uptime_seconds: u64,
+    /// `None`: everything is in memory.
+    pub(crate) data_dir: Option<String>,
+    pub(crate) listeners: Vec<ListenerInfo>,
+    /// Resource alarms in effect.
+    pub(crate) alarms: Vec<String>,
+    pub(crate) memory_bytes: u64,
+    pub(crate) open_files: u64,
+    pub(crate) open_files_limit: u64,
+    pub(crate) connections: u64,
+    pub(crate) queues: u64,
+    pub(crate) vhosts: u64,
+    /// Octets of memory that messages take, in all queues.
+    pub(crate) message_bytes: u64,
+}
+
+impl Operator {
+    /// What the node is and uses now.
+    pub(crate) fn node(&self) -> NodeInfo {
+        let config = &self.registry.config;
+        let queues = self.registry.queues();
+        NodeInfo {
+            name: config.node_name.clone(),
+            cluster_name: config.identity.cluster_name.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            rabbitmq_version: config.identity.version.clone(),
+            product: config.identity.product.clone(),
+            os: capitalized(std::env::consts::OS),
+            os_pid: std::process::id(),
+            uptime_seconds: clock::instant().saturating_duration_since(self.node.started).as_secs(),
+            data_dir: match &config.data_dir {
+                DataDir::Ephemeral => None,
+                DataDir::Path(path) => Some(path.display().to_string()),
+            },
+            listeners: self.listeners(),
+            alarms: Vec::new(),
+            memory_bytes: resident_bytes().unwrap_or(0),
+            open_files: open_files().unwrap_or(0),
+            open_files_limit: rlimit::Resource::NOFILE.get().map_or(0, |(soft, _)| soft),
+            connections: self.registry.connection_count() as u64,
+            queues: queues.len() as u64,
+            vhosts: self.registry.vhost_cells().len() as u64,
+            message_bytes: queues.iter().map(|cell| cell.figures().resident_bytes as u64).sum(),
+        }
+    }
+
+    fn listeners(&self) -> Vec<ListenerInfo> {
+        self.node
+            .served
+            .iter()
+            .map(|served| ListenerInfo {
+                interface: match served.address {
+                    SocketAddr::V4(address) => address.ip().to_string(),
+                    SocketAddr::V6(address) => format!("[{}]", address.ip()),
+                },
+                node: self.registry.config.node_name.clone(),
+                port: served.address.port(),
+                protocol: served.protocol,
+                purpose: served.protocol.purpose().to_owned(),
+            })
+            .collect()
+    }
+
+    /// The settings in effect, by their names in the configuration file; passwords are left out.
+    pub(crate) fn environment(&self) -> Vec<(String, String)> {
+        self.registry.config.describe()
+    }
+
+    /// Asks whoever runs the broker to stop it in good order.
+    pub(crate) fn request_stop(&self) {
+        tracing::info!("an operator stops the broker");
+        self.node.stop_requested.cancel();
+    }
+
+    /// Completes when an operator wants the broker to stop.
+    pub(crate) async fn stop_requested(&self) {
+        self.node.stop_requested.cancelled().await;
+    }
+
+    /// Says how the log's level is changed; only the first word counts.
+    pub(crate) fn control_log(&self, control: LogControl) {
+        let _kept = self.node.log_control.set(control);
+    }
+
+    /// Changes the log's level.
+    pub(crate) fn set_log_level(&self, level: &str) -> Result<(), OperatorError> {
+        let control = self.node.log_control.get();
+        let control = control.ok_or_else(|| OperatorError::Unsupported("the log is not this broker's".to_owned()))?;
+        (control.0)(level).map_err(OperatorError::Unsupported)?;
+        tracing::info!(level, "log level set by an operator");
+        Ok(())
+    }
+}
+
+fn capitalized(word: &str) -> String {
+    let mut letters = word.chars();
+    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
+}
+
+/// Octets of memory that the process has in use; only where `/proc` tells.
+fn resident_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kibibytes: u64 = line.split_whitespace().next()?.parse().ok()?;
+    Some(kibibytes * 1024)
+}
+
+fn open_files() -> Option<u64> {
+    Some(std::fs::read_dir("/proc/self/fd").ok()?.count() as u64)
+}
