@@ -79,7 +79,7 @@ mod tests {
                 server_named: false,
             };
             vhost
-                .declare_queue(declaration, ConnectionId::new(1), &Access::unlimited(), || QueueId::new(number))
+                .declare_queue(declaration, ConnectionId::new(1), &Access::unlimited(), || Ok(QueueId::new(number)))
                 .expect("declared");
             let binding = Binding {
                 source: ShortString::from_static("amq.direct"),
