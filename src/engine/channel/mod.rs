@@ -16,6 +16,8 @@ pub mod confirm;
 pub mod content;
 pub mod copies;
 pub mod expiration;
+#[cfg(test)]
+mod model;
 pub mod unacked;
 
 use std::collections::HashMap;
