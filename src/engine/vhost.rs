@@ -6,6 +6,8 @@
 //! Not here: routing (`routing`), the queues' messages, permissions, locks.
 
 mod listing;
+#[cfg(test)]
+mod model;
 mod routing;
 
 use std::collections::{BTreeMap, HashMap};
@@ -517,7 +519,9 @@ impl Vhost {
                         self.inbound.remove(&destination);
                     }
                 }
-                if exchange.record.durable && self.is_durable(&destination) {
+                // The destination may be the exchange itself, which is not in the map any more.
+                let itself = matches!(&destination, Destination::Exchange(onward) if *onward == name);
+                if exchange.record.durable && (itself || self.is_durable(&destination)) {
                     changes.push(Change::BindingRemoved(binding));
                 }
             }
@@ -869,6 +873,18 @@ mod tests {
         assert!(vhost.check_exchange(&name("a")).is_err() && vhost.check_exchange(&name("b")).is_err());
         assert_eq!(changes.iter().filter(|change| matches!(change, Change::BindingRemoved(_))).count(), 2);
         assert!(vhost.inbound.is_empty());
+    }
+
+    #[test]
+    fn an_exchange_bound_to_itself_takes_the_binding_along() {
+        let mut vhost = Vhost::new(name("/"));
+        let access = Access::unlimited();
+        vhost.declare_exchange(exchange("x", "fanout", false), &access, || QueueId::new(99)).expect("declared");
+        bind(&mut vhost, "x", Destination::Exchange(name("x")), "");
+        let changes = vhost.delete_exchange(&name("x"), false, &access).expect("deleted");
+        // The store forgets it: it must not be back when another exchange gets the name.
+        assert_eq!(changes.iter().filter(|change| matches!(change, Change::BindingRemoved(_))).count(), 1);
+        assert_eq!(changes.iter().filter(|change| matches!(change, Change::ExchangeRemoved(_))).count(), 1);
     }
 
     #[test]
