@@ -380,6 +380,28 @@ impl<'a> Message<'a> {
         }
     }
 
+    /// The same message in an arena of its own, which the store has not taken.
+    pub fn apart(&self) -> Arc<Arena> {
+        let body = if self.body_len < OUTSIDE_BODY_MIN_BYTES {
+            Body::Borrowed(self.body())
+        } else {
+            Body::Shared(self.shared_body())
+        };
+        let mut builder = ArenaBuilder::with_capacity(self.record_len(), 1);
+        builder.push(&MessageParts {
+            exchange: self.exchange(),
+            routing_key: self.routing_key(),
+            properties: self.properties(),
+            body,
+            persistent: self.is_persistent(),
+            priority: self.priority(),
+            expiration_ms: self.expiration_ms(),
+            broker_deaths: self.has_broker_deaths(),
+            enqueued_at: self.enqueued_at(),
+        });
+        builder.finish()
+    }
+
     /// Octets of the record as [`Message::write_record`] writes it.
     pub fn record_len(&self) -> usize {
         LENGTHS + self.head.len() + self.body_len
@@ -484,6 +506,10 @@ mod tests {
             assert_eq!((message.priority(), message.expiration_ms()), (7, Some(1500)));
             assert!(message.is_persistent() && !message.has_broker_deaths());
             assert_eq!(message.enqueued_at(), Timestamp::from_millis(42));
+            let (mut record, mut copied) = (Vec::new(), Vec::new());
+            message.write_record(&mut record);
+            message.apart().message(0).write_record(&mut copied);
+            assert_eq!(copied, record);
         }
     }
 

@@ -58,6 +58,8 @@ impl Queue {
         let Some(slot) = self.lane_mut(lane) else { return };
         let Some(Run { arena, index, body_bytes, .. }) = slot.single(seq) else { return };
         let durable = slot.is_durable(seq);
+        // An arena knows one ticket only, and the store has yet to take the message for its new place.
+        let (arena, index) = (arena.message(index).apart(), 0);
         self.settle_taken(lane, seq, seq, fx);
         let slot = self.lane_or_new(lane);
         let seq = slot.push(arena.clone(), index, 1, body_bytes, durable);
@@ -153,6 +155,29 @@ mod tests {
                 };
                 assert_eq!((first_seq, count), (seq, returns + 1));
             }
+        }
+    }
+
+    #[test]
+    fn what_went_to_the_tail_stays_in_memory_until_it_is_stored_there() {
+        let mut queue = quorum(QueueSettings { delivery_limit: Some(-1), ..QueueSettings::default() });
+        let (first, last) = (arena(&["a", "b"], None, None), arena(&["c"], None, None));
+        for messages in [&first, &last] {
+            publish(&mut queue, messages);
+            messages.set_ticket(1);
+        }
+        for _ in 0..2 {
+            let (_, _, delivered) = get(&mut queue, 0).expect("there is one");
+            queue.requeue(Timestamp::from_millis(0), delivered, &mut Vec::new());
+        }
+        // All that was submitted so far is stored.
+        queue.spill_beyond(0, |ticket| ticket == 1);
+        let mut fx = Vec::new();
+        assert!(matches!(queue.get(Timestamp::from_millis(0), false, &mut fx), Get::Loading));
+        let loaded = vec![Loaded { first_seq: 2, arena: last, index: 0, count: 1 }];
+        assert_eq!(queue.loaded(Timestamp::from_millis(0), 4, 2, u64::MAX, loaded, &mut Vec::new()), 0);
+        for body in ["c", "a", "b"] {
+            assert_eq!(get(&mut queue, 0).map(|(found, ..)| found).as_deref(), Some(body));
         }
     }
 
