@@ -1,9 +1,11 @@
 //! Limits of memory and free disk space, and the forms in which `rabbitmq.conf` gives them.
 
+use serde::{Deserialize, Serialize};
+
 use super::ConfigError;
 
 /// A share of something, in millionths: `0.6` is 600 000 of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Share(u64);
 
 impl Share {
@@ -40,7 +42,8 @@ impl Share {
 }
 
 /// How much of a resource may be used, or must be left.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Limit {
     /// So many octets.
     Octets(u64),
@@ -103,7 +106,7 @@ pub fn parse_share(text: &str, most: Share) -> Result<Share, ConfigError> {
 }
 
 /// The largest `disk_free_limit.relative`: that many times the memory.
-pub(super) const DISK_SHARE_MAX: Share = Share(1000 * Share::ONE);
+pub(crate) const DISK_SHARE_MAX: Share = Share(1000 * Share::ONE);
 
 #[cfg(test)]
 mod tests {

@@ -15,6 +15,7 @@ use crate::engine::queue::QueueType;
 
 pub(crate) use file::distance;
 pub use file::{ConfigError, Format, Logging, Settings, parse_listen};
+pub(crate) use limits::DISK_SHARE_MAX;
 pub use limits::{Limit, ResourceLimits, Share, parse_octets, parse_share};
 pub(crate) use place::ephemeral_socket;
 

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::json;
+use crate::config::Limit;
 use crate::control::Fault;
 use crate::server::operator::Operator;
 
@@ -20,6 +21,12 @@ pub(crate) enum NodeRequest {
     Stop,
     /// Changes the level of its log.
     SetLogLevel { level: String },
+    /// Sets the memory that it may use.
+    SetMemoryLimit { limit: Limit },
+    /// Sets the space that must be free on its disk.
+    SetDiskFreeLimit { limit: Limit },
+    /// Switches copies of a vhost's messages to its trace exchange on or off.
+    SetTracing { vhost: String, on: bool },
 }
 
 impl NodeRequest {
@@ -29,6 +36,9 @@ impl NodeRequest {
             Self::Status => return json(operator.node()),
             Self::Environment => return json(operator.environment()),
             Self::Stop => operator.request_stop(),
+            Self::SetMemoryLimit { limit } => operator.set_memory_limit(limit),
+            Self::SetDiskFreeLimit { limit } => operator.set_disk_free_limit(limit),
+            Self::SetTracing { vhost, on } => operator.set_tracing(&vhost, on)?,
             Self::SetLogLevel { level } => operator.set_log_level(&level)?,
         }
         Ok(Value::Null)

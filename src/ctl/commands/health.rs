@@ -129,7 +129,7 @@ fn alarms(call: &mut Call<'_>) -> Result<Output, Failure> {
     let text = if info.alarms.is_empty() {
         format!("Node {node} reported no alarms, local or clusterwide")
     } else {
-        format!("Node {node} reported alarms:\n{}", info.alarms.join("\n"))
+        info.alarms.join("\n")
     };
     let json = json!({"result": "ok", "node": node, "alarms": info.alarms});
     Ok(Output::Value { text, json })
@@ -140,7 +140,7 @@ fn no_alarms(call: &mut Call<'_>, what: &str) -> Result<Output, Failure> {
     call.banner(&format!("Asking node {node} to report any local resource alarms ..."))?;
     let info = super::node::info(call)?;
     if !info.alarms.is_empty() {
-        return Err(Failure::error(UNAVAILABLE, format!("Node {node} reported alarms:\n{}", info.alarms.join("\n"))));
+        return Err(Failure::error(UNAVAILABLE, info.alarms.join("\n")));
     }
     call.banner(&format!("Node {node} reported no {what}"))?;
     Ok(Output::Done)

@@ -12,6 +12,7 @@ mod parameters;
 mod plugins;
 mod policies;
 mod queues;
+mod resources;
 mod rights;
 mod users;
 mod vhosts;
@@ -22,7 +23,7 @@ use super::Tool;
 use super::table::Command;
 
 /// Every theme's commands.
-pub(super) const THEMES: [&[Command]; 15] = [
+pub(super) const THEMES: [&[Command]; 16] = [
     help::COMMANDS,
     node::COMMANDS,
     cluster::COMMANDS,
@@ -31,6 +32,7 @@ pub(super) const THEMES: [&[Command]; 15] = [
     connections::COMMANDS,
     feature_flags::COMMANDS,
     queues::COMMANDS,
+    resources::COMMANDS,
     users::COMMANDS,
     rights::COMMANDS,
     vhosts::COMMANDS,

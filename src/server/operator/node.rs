@@ -3,10 +3,12 @@
 use std::fmt;
 use std::net::SocketAddr;
 
+use leveret_protocol::ShortString;
 use serde::{Deserialize, Serialize};
 
 use super::{Operator, OperatorError};
-use crate::config::DataDir;
+use crate::config::{DataDir, Limit};
+use crate::server::alarms::Resource;
 use crate::server::clock;
 
 /// What is spoken at an address.
@@ -96,6 +98,34 @@ pub(crate) struct NodeInfo {
 }
 
 impl Operator {
+    /// The resource alarms in effect, in RabbitMQ's words.
+    fn alarms(&self) -> Vec<String> {
+        let node = &self.registry.config.node_name;
+        let alarms = self.registry.resource_status().alarms.into_iter();
+        alarms
+            .map(|resource| match resource {
+                Resource::Memory => format!("Memory alarm on node {node}"),
+                Resource::Disk => format!("Free disk space alarm on node {node}"),
+            })
+            .collect()
+    }
+
+    /// Sets the memory that the process may use, until a restart.
+    pub(crate) fn set_memory_limit(&self, limit: Limit) {
+        self.registry.set_memory_limit(limit);
+    }
+
+    /// Sets the space that must be free on the disk, until a restart.
+    pub(crate) fn set_disk_free_limit(&self, limit: Limit) {
+        self.registry.set_disk_free_limit(limit);
+    }
+
+    /// Switches copies of a vhost's messages to its trace exchange on or off, until a restart.
+    pub(crate) fn set_tracing(&self, vhost: &str, on: bool) -> Result<(), OperatorError> {
+        let known = ShortString::try_from(vhost).is_ok_and(|vhost| self.registry.set_tracing(&vhost, on));
+        if known { Ok(()) } else { Err(OperatorError::NoSuchVhost(vhost.to_owned())) }
+    }
+
     /// What the node is and uses now.
     pub(crate) fn node(&self) -> NodeInfo {
         let config = &self.registry.config;
@@ -114,7 +144,7 @@ impl Operator {
                 DataDir::Path(path) => Some(path.display().to_string()),
             },
             listeners: self.listeners(),
-            alarms: Vec::new(),
+            alarms: self.alarms(),
             memory_bytes: resident_bytes().unwrap_or(0),
             open_files: open_files().unwrap_or(0),
             open_files_limit: rlimit::Resource::NOFILE.get().map_or(0, |(soft, _)| soft),
