@@ -52,7 +52,9 @@ pub struct Copy {
 pub fn published<'q>(tap: &Tap<'_>, seen: &Seen<'_>, routed: impl Iterator<Item = &'q ShortString>) -> Copy {
     let mut headers = describe(tap, seen);
     put_tap(&mut headers, tap);
-    let queues = routed.map(|queue| long_string(queue.as_bytes())).collect();
+    let mut queues: Vec<_> = routed.collect();
+    queues.sort();
+    let queues = queues.into_iter().map(|queue| long_string(queue.as_bytes())).collect();
     put(&mut headers, "routed_queues", FieldValue::Array(queues));
     copy(b"publish.", seen.exchange, headers)
 }
