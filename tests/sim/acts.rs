@@ -1,8 +1,9 @@
 //! What simulated clients do by themselves: one random thing at a time, whatever state they are in.
 
-use leveret_protocol::{BasicProperties, ReplyCode, basic, channel, confirm, connection, tx};
+use leveret_protocol::{BasicProperties, Method, ReplyCode, basic, channel, confirm, connection, queue, tx};
 
 use super::client::{Answer, Channel, Client, Consumer, Phase, Role, filler, short};
+use super::entities::{Standing, binding_of};
 use super::invariants::{Book, Outcome, TokenId};
 use super::plan::Plan;
 use super::queues::{FAN, KINDS, PICK};
@@ -43,6 +44,7 @@ impl Client {
             }
             Role::Consume => self.consume_something(id, stage),
             Role::Transact => self.transact(id, stage),
+            Role::Arrange => self.arrange(id, stage),
         }
     }
 
@@ -64,13 +66,14 @@ impl Client {
             Some(0) => Role::Publish,
             Some(1) => Role::Confirm,
             Some(2) => Role::Transact,
+            Some(4) => Role::Arrange,
             _ => Role::Consume,
         };
         let mut opened = Channel::new(stage.book.opened(), role);
         self.send(id, channel::Open::default());
         opened.expect("channel.open-ok", Answer::Nothing);
         match role {
-            Role::Publish => {}
+            Role::Publish | Role::Arrange => {}
             Role::Confirm => {
                 self.send(id, confirm::Select::default());
                 opened.expect("confirm.select-ok", Answer::Nothing);
@@ -123,7 +126,7 @@ impl Client {
             let Some(open) = self.channels.get_mut(&id) else { break };
             let group = match open.role {
                 Role::Transact => *open.group.get_or_insert_with(|| book.begin(true)),
-                Role::Publish | Role::Confirm | Role::Consume => book.begin(false),
+                Role::Publish | Role::Confirm | Role::Consume | Role::Arrange => book.begin(false),
             };
             if open.role == Role::Confirm {
                 open.published += 1;
@@ -149,6 +152,54 @@ impl Client {
         }
         let mode = if persistent { "persistent" } else { "transient" };
         format!("publishes {numbers:?} {mode} on channel {id} to {exchange:?} {key}")
+    }
+
+    /// Declares or deletes a queue of its own, or its binding.
+    fn arrange(&mut self, id: u16, stage: &mut Stage<'_>) -> String {
+        let Stage { random, book, .. } = stage;
+        let Some(open) = self.channels.get_mut(&id) else { return String::new() };
+        let name = format!("own-{}-{}", self.at, random.index(3));
+        let binding = binding_of(&name);
+        let asked = |standing: Standing| matches!(standing, Standing::Doubtful(uid) if book.lives(uid));
+        let (queue, bound) = (book.entities.standing(&name), book.entities.standing(&binding));
+        if asked(queue) || asked(bound) {
+            return "waits".to_owned();
+        }
+        let (method, answer, arranged): (Method, _, _) = match (queue, random.between(0, 3)) {
+            (Standing::There, 0) => {
+                let bind = queue::Bind {
+                    queue: short(&name),
+                    exchange: short(PICK),
+                    routing_key: short(&name),
+                    ..queue::Bind::default()
+                };
+                (bind.into(), "queue.bind-ok", vec![(binding, true)])
+            }
+            (Standing::There, 1) => {
+                let unbind = queue::Unbind {
+                    queue: short(&name),
+                    exchange: short(PICK),
+                    routing_key: short(&name),
+                    ..queue::Unbind::default()
+                };
+                (unbind.into(), "queue.unbind-ok", vec![(binding, false)])
+            }
+            (Standing::There, _) | (Standing::Doubtful(_), 0) => {
+                let delete = queue::Delete { queue: short(&name), ..queue::Delete::default() };
+                (delete.into(), "queue.delete-ok", vec![(name.clone(), false), (binding, false)])
+            }
+            (Standing::Gone | Standing::Doubtful(_), _) => {
+                let declare = queue::Declare { queue: short(&name), durable: true, ..queue::Declare::default() };
+                (declare.into(), "queue.declare-ok", vec![(name.clone(), true)])
+            }
+        };
+        for (entity, _) in &arranged {
+            book.entities.asked(entity, open.uid);
+        }
+        open.expect(answer, Answer::Arranged(arranged));
+        let what = method.name();
+        self.send(id, method);
+        format!("wants {what} of {name} on channel {id}")
     }
 
     fn consume_something(&mut self, id: u16, stage: &mut Stage<'_>) -> String {

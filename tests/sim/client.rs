@@ -33,6 +33,8 @@ pub(super) enum Role {
     Confirm,
     Consume,
     Transact,
+    /// Queues and bindings come and go.
+    Arrange,
 }
 
 /// What the answer to a method brings about.
@@ -41,8 +43,13 @@ pub(super) enum Answer {
     Nothing,
     Consuming(String),
     Cancelled(String),
-    Got { queue: usize, no_ack: bool },
+    Got {
+        queue: usize,
+        no_ack: bool,
+    },
     Committed(u64),
+    /// A queue or binding is there, or gone.
+    Arranged(Vec<(String, bool)>),
     Recovered,
     RolledBack,
     Closed,
@@ -159,6 +166,8 @@ impl Channel {
 /// A client.
 #[derive(Debug)]
 pub(super) struct Client {
+    /// Its number among the clients.
+    pub(super) at: usize,
     pub(super) phase: Phase,
     pub(super) wire: Wire,
     /// It takes nothing from its socket.
@@ -181,8 +190,9 @@ pub(super) fn filler(message: u64, len: usize) -> impl Iterator<Item = u8> {
 }
 
 impl Client {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(at: usize) -> Self {
         Self {
+            at,
             phase: Phase::Away,
             wire: Wire::default(),
             stalled: false,
@@ -195,7 +205,7 @@ impl Client {
 
     /// Connects and sends the whole handshake at once.
     pub(super) fn connect(&mut self, heartbeat: u16) {
-        *self = Self { tags: self.tags, phase: Phase::Opening, ..Self::new() };
+        *self = Self { tags: self.tags, phase: Phase::Opening, ..Self::new(self.at) };
         self.wire.send(&PROTOCOL_HEADER);
         self.send(
             0,
@@ -408,6 +418,13 @@ impl Channel {
             Answer::Nothing | Answer::RolledBack | Answer::Got { .. } | Answer::Consuming(_) => false,
             Answer::Cancelled(tag) => {
                 self.consumers.remove(&tag);
+                false
+            }
+            Answer::Arranged(entities) => {
+                book.counts.defined += 1;
+                for (name, there) in entities {
+                    book.entities.answered(&name, there);
+                }
                 false
             }
             Answer::Committed(group) => {

@@ -13,6 +13,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::entities::Entities;
 use super::queues::{KINDS, Kind};
 
 /// A channel from its opening to its end.
@@ -137,6 +138,7 @@ pub(super) struct Book {
     pub(super) stopping: bool,
     draining: bool,
     pub(super) counts: Counts,
+    pub(super) entities: Entities,
     violation: Option<String>,
 }
 
@@ -147,6 +149,7 @@ pub(super) struct Counts {
     pub(super) confirmed: u64,
     pub(super) refused: u64,
     pub(super) committed: u64,
+    pub(super) defined: u64,
     pub(super) delivered: u64,
     pub(super) redelivered: u64,
     pub(super) dead: u64,
@@ -162,6 +165,7 @@ impl Counts {
         self.confirmed += other.confirmed;
         self.refused += other.refused;
         self.committed += other.committed;
+        self.defined += other.defined;
         self.delivered += other.delivered;
         self.redelivered += other.redelivered;
         self.dead += other.dead;
@@ -199,6 +203,11 @@ impl Book {
     fn tick(&mut self) -> u64 {
         self.clock += 1;
         self.clock
+    }
+
+    /// Whether the broker may still hear something of a channel.
+    pub(super) fn lives(&self, uid: Uid) -> bool {
+        self.channels.contains_key(&uid)
     }
 
     /// A channel is open, or about to be.

@@ -12,8 +12,8 @@ pub(super) struct Plan {
     pub(super) queues: Vec<usize>,
     /// Those of them that the fanout exchange has.
     pub(super) fanned: Vec<usize>,
-    /// How often channels publish, publish with confirms, work in transactions, consume.
-    pub(super) roles: [u64; 4],
+    /// How often channels publish, publish with confirms, work in transactions, consume, define.
+    pub(super) roles: [u64; 5],
     /// How often the writer takes a step, while others take a hundred.
     pub(super) writer_speed: u64,
     /// One in so many transactions reaches the store late; 0 for none.
@@ -41,7 +41,13 @@ impl Plan {
             steps: random.between(300, 1500),
             queues,
             fanned,
-            roles: [random.between(0, 2), random.between(1, 4), random.between(0, 4), random.between(2, 5)],
+            roles: [
+                random.between(0, 2),
+                random.between(1, 4),
+                random.between(0, 4),
+                random.between(2, 5),
+                random.between(0, 1),
+            ],
             writer_speed: [1, 5, 30, 200][random.index(4)],
             late_one_in: [0, 0, 10, 3][random.index(4)],
             fault_one_in: [30, 80, 200][random.index(3)],

@@ -18,10 +18,11 @@ use super::invariants::{Book, Counts};
 use super::late::Late;
 use super::log::Complaints;
 use super::plan::Plan;
-use super::queues::{self, KINDS};
+use super::queues::{self, KINDS, PICK};
 use super::random::Random;
 use super::wire::Flag;
 use crate::config::Config;
+use crate::engine::exchange::Destination;
 use crate::engine::message::Timestamp;
 use crate::engine::vhost::ConnectionId;
 use crate::server::clock::simulated;
@@ -116,7 +117,7 @@ pub(super) fn run(seed: u64, steps_max: u64, loud: bool) -> Ended {
     let mut plan = Plan::new(&mut random);
     plan.steps = plan.steps.min(steps_max);
     let mut world = World {
-        clients: (0..plan.clients).map(|_| Client::new()).collect(),
+        clients: (0..plan.clients).map(Client::new).collect(),
         plan,
         random,
         book: Book::default(),
@@ -443,6 +444,7 @@ impl World {
                 wrong.push(format!("{owed} messages are owed of {}, but {there} are there", kind.name));
             }
         }
+        wrong.extend(self.book.entities.check(|name| exists(&broker.registry, name)));
         if !wrong.is_empty() {
             self.book.fail(|| wrong.join("; "));
         }
@@ -501,6 +503,20 @@ impl World {
             self.clients[0].send(1, basic::Get { queue: short(KINDS[queue].name), no_ack: true });
         }
         self.calm();
+    }
+}
+
+/// Whether there is a queue of this name, or the binding of one.
+fn exists(registry: &Arc<Registry>, name: &str) -> bool {
+    let vhost = registry.vhost(&ShortString::from_static("/")).expect("the default vhost exists");
+    let state = vhost.state.read();
+    let id = |name: &str| state.queue(&short(name), ConnectionId::new(0)).map(|queue| queue.id).ok();
+    match name.strip_prefix("binding of ") {
+        None => id(name).is_some(),
+        Some(queue) => {
+            let destination = id(queue).map(Destination::Queue);
+            state.bindings().any(|binding| binding.source == PICK && Some(&binding.destination) == destination.as_ref())
+        }
     }
 }
 
