@@ -120,6 +120,13 @@ impl Client {
             _ => ("", KINDS[queue].name, vec![queue]),
         };
         let count = random.between(1, 4);
+        let risky = targets.iter().any(|target| KINDS[*target].refuses);
+        if let Some(open) = self.channels.get_mut(&id).filter(|open| risky && open.role == Role::Transact) {
+            if book.has_touched(open.uid) {
+                return "waits".to_owned();
+            }
+            open.risky = true;
+        }
         let persistent = !random.once_in(4);
         let mut numbers = Vec::new();
         for _ in 0..count {
@@ -242,7 +249,7 @@ impl Client {
         let Some(open) = self.channels.get_mut(&id) else { return String::new() };
         let queue = stage.plan.any_queue(stage.random);
         let kind = &KINDS[queue];
-        if kind.quorum && open.limit > 0 {
+        if open.risky || (kind.quorum && open.limit > 0) {
             return "waits".to_owned();
         }
         let no_ack = kind.no_ack && stage.random.once_in(2);
@@ -273,6 +280,9 @@ impl Client {
         let Some(open) = self.channels.get_mut(&id) else { return String::new() };
         let queue = stage.plan.any_queue(stage.random);
         let kind = &KINDS[queue];
+        if open.risky {
+            return "waits".to_owned();
+        }
         let no_ack = kind.no_ack && stage.random.once_in(2);
         stage.book.touches(open.uid, queue, no_ack);
         open.expect("basic.get-ok", Answer::Got { queue, no_ack });
@@ -347,6 +357,7 @@ impl Client {
     fn commit(&mut self, id: u16, book: &mut Book) -> String {
         let Some(open) = self.channels.get_mut(&id) else { return String::new() };
         let group = open.group.take().unwrap_or_else(|| book.begin(true));
+        open.risky = false;
         let mut settled: Vec<(TokenId, Outcome)> = Vec::new();
         let tags: Vec<(u64, Outcome)> =
             open.held.iter().filter_map(|(tag, held)| held.in_tx.map(|outcome| (*tag, outcome))).collect();
@@ -361,6 +372,7 @@ impl Client {
 
     fn roll_back(&mut self, id: u16, book: &mut Book) -> String {
         let Some(open) = self.channels.get_mut(&id) else { return String::new() };
+        open.risky = false;
         if let Some(group) = open.group.take() {
             book.voided(group);
         }

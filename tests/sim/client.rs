@@ -111,6 +111,8 @@ pub(super) struct Channel {
     pub(super) unconfirmed: BTreeMap<u64, u64>,
     /// The transaction under way.
     pub(super) group: Option<u64>,
+    /// It may be refused, which ends the channel: then nobody but the broker knows what becomes of deliveries.
+    pub(super) risky: bool,
     settled: u64,
     settlements: VecDeque<(u64, TokenId)>,
     content: Option<Content>,
@@ -132,6 +134,7 @@ impl Channel {
             published: 0,
             unconfirmed: BTreeMap::new(),
             group: None,
+            risky: false,
             settled: 0,
             settlements: VecDeque::new(),
             content: None,

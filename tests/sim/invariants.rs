@@ -205,6 +205,11 @@ impl Book {
         self.clock
     }
 
+    /// Whether a channel has taken messages of any queue.
+    pub(super) fn has_touched(&self, uid: Uid) -> bool {
+        self.channels.get(&uid).is_some_and(|touched| !touched.queues.is_empty())
+    }
+
     /// Whether the broker may still hear something of a channel.
     pub(super) fn lives(&self, uid: Uid) -> bool {
         self.channels.contains_key(&uid)
