@@ -101,12 +101,15 @@ fn settings(args: &ServerArgs) -> Result<Settings, String> {
     let mut settings = Settings::gather(args.config.as_deref()).map_err(|cause| cause.to_string())?;
     if !args.listen.is_empty() {
         settings.listen_on(args.listen.clone());
+        settings.set_by("listeners.tcp.*", "flag --listen".to_owned());
     }
     if let Some(path) = &args.data_dir {
         settings.config.data_dir = DataDir::Path(path.clone());
+        settings.set_by("data_dir", "flag --data-dir".to_owned());
     }
     if let Some(path) = &args.control_socket {
         settings.config.control_socket = ControlSocket::Path(path.clone());
+        settings.set_by("control.socket", "flag --control-socket".to_owned());
     }
     if args.ephemeral {
         settings.make_ephemeral();

@@ -67,7 +67,7 @@ impl Default for Settings {
 }
 
 /// Every key that a file may have. `*` stands for one word.
-const KEYS: &[&str] = &[
+pub(super) const KEYS: &[&str] = &[
     "listeners.tcp.*",
     "default_user",
     "default_pass",
@@ -145,11 +145,16 @@ impl Settings {
     pub fn read_file(&mut self, path: &Path) -> Result<(), ConfigError> {
         let text = std::fs::read_to_string(path)
             .map_err(|cause| ConfigError(format!("cannot read {}: {cause}", path.display())))?;
-        self.apply_text(&text).map_err(|ConfigError(text)| ConfigError(format!("{}: {text}", path.display())))
+        let name = path.display().to_string();
+        self.apply_lines(&text, &name).map_err(|ConfigError(text)| ConfigError(format!("{name}: {text}")))
     }
 
     /// Lays `key = value` lines over these settings.
     pub fn apply_text(&mut self, text: &str) -> Result<(), ConfigError> {
+        self.apply_lines(text, "text")
+    }
+
+    fn apply_lines(&mut self, text: &str, name: &str) -> Result<(), ConfigError> {
         for (number, line) in (1..).zip(text.lines()) {
             let line = line.trim();
             if line.is_empty() || line.starts_with('#') {
@@ -160,6 +165,7 @@ impl Settings {
                 .ok_or_else(|| ConfigError(format!("line {number}: expected 'key = value', got '{line}'")))?;
             self.set(key.trim(), unquote(value.trim()))
                 .map_err(|ConfigError(text)| ConfigError(format!("line {number}: {text}")))?;
+            self.set_by(key.trim(), format!("{name}, line {number}"));
         }
         Ok(())
     }
@@ -174,6 +180,7 @@ impl Settings {
         ] {
             if let Some(value) = variable(name) {
                 self.set(key, &value).map_err(|ConfigError(text)| ConfigError(format!("{name}: {text}")))?;
+                self.set_by(key, format!("environment, {name}"));
             }
         }
         if let Some(name) = variable("RABBITMQ_NODENAME").filter(|name| !name.is_empty()) {
@@ -187,11 +194,24 @@ impl Settings {
             })
             .transpose()?;
         match (address, port) {
-            (None, None) => {}
+            (None, None) => return Ok(()),
             (Some(address), port) => self.listen_on(vec![SocketAddr::new(address, port.unwrap_or(AMQP_PORT))]),
             (None, Some(port)) => self.listen_on(loopback(port)),
         }
+        self.set_by("listeners.tcp.*", "environment, RABBITMQ_NODE_IP_ADDRESS and RABBITMQ_NODE_PORT".to_owned());
         Ok(())
+    }
+
+    /// Notes where a setting comes from. Listeners are numbered as they come, whatever the file calls them.
+    pub fn set_by(&mut self, key: &str, source: String) {
+        let key = match key {
+            "management.load_definitions" | "definitions.local.path" => "load_definitions",
+            "vm_memory_high_watermark.relative" | "vm_memory_high_watermark.absolute" => "vm_memory_high_watermark.*",
+            "disk_free_limit.relative" | "disk_free_limit.absolute" => "disk_free_limit.*",
+            _ if key.starts_with("listeners.tcp.") => "listeners.tcp.*",
+            _ => key,
+        };
+        self.config.sources.insert(key.to_owned(), source);
     }
 
     /// Listens on these addresses and no others.

@@ -1,5 +1,7 @@
 //! Limits of memory and free disk space, and the forms in which `rabbitmq.conf` gives them.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use super::ConfigError;
@@ -38,6 +40,17 @@ impl Share {
     pub fn of(self, whole: u64) -> u64 {
         let part = u128::from(whole) * u128::from(self.0) / u128::from(Self::ONE);
         u64::try_from(part).unwrap_or(u64::MAX)
+    }
+}
+
+impl fmt::Display for Share {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let fraction = format!("{:06}", self.0 % Self::ONE);
+        write!(f, "{}", self.0 / Self::ONE)?;
+        match fraction.trim_end_matches('0') {
+            "" => Ok(()),
+            digits => write!(f, ".{digits}"),
+        }
     }
 }
 

@@ -5,6 +5,7 @@ mod file;
 mod limits;
 mod place;
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use leveret_protocol::ShortString;
 
 use crate::engine::queue::QueueType;
 
+pub(crate) use describe::Setting;
 pub(crate) use file::distance;
 pub use file::{ConfigError, Format, Logging, Settings, parse_listen};
 pub(crate) use limits::DISK_SHARE_MAX;
@@ -134,6 +136,8 @@ pub struct Config {
     pub monitor_interval: Duration,
     /// How many connections and channels there may be.
     pub node_limits: NodeLimits,
+    /// Where settings that are not the defaults come from, by key; for people who look.
+    pub sources: BTreeMap<String, String>,
 }
 
 impl Default for Config {
@@ -174,6 +178,7 @@ impl Default for Config {
             resource_limits: ResourceLimits::default(),
             monitor_interval: Duration::from_secs(1),
             node_limits: NodeLimits::default(),
+            sources: BTreeMap::new(),
         }
     }
 }

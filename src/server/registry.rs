@@ -360,6 +360,11 @@ impl Registry {
         true
     }
 
+    /// Whether a vhost's messages are copied to its trace exchange.
+    pub(super) fn is_tracing(&self, vhost: &ShortString) -> bool {
+        self.vhost(vhost).is_some_and(|vhost| vhost.traced.load(Ordering::Relaxed))
+    }
+
     /// Changes a vhost's definitions and hands what is durable to the store, under the vhost's lock.
     pub(super) fn define<R>(
         &self,

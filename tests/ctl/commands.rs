@@ -177,8 +177,43 @@ fn checks_look_at_the_listeners() {
         let said = check(words);
         assert!(said.code == 0 && said.err.is_empty() && !said.out.contains("guest:"), "{words:?}: {}", said.err);
     }
-    assert!(check(&["environment"]).out.contains("default_user = guest"));
+    let environment = check(&["environment"]).out;
+    assert!(environment.contains("default_user = guest (default)\n"), "{environment}");
+    assert!(environment.contains("listeners.tcp.1 = 127.0.0.1:0 (flag --listen)\n"), "{environment}");
     assert!(!check(&["environment"]).out.contains("default_pass"));
+}
+
+#[test]
+fn limits_and_tracing_are_switched_while_the_broker_runs() {
+    let broker = Broker::start();
+    let check = |arguments: &[&str]| broker.run("rabbitmq-diagnostics", arguments);
+    broker.ctl(&["set_vm_memory_high_watermark", "absolute", "1"]);
+    let alarmed = check(&["-q", "check_alarms"]);
+    assert_eq!(alarmed.code, 69);
+    assert!(alarmed.err.contains("Memory alarm on node compat@localhost"), "{}", alarmed.err);
+    let status: Value = serde_json::from_str(&check(&["status", "--formatter=json"]).out).expect("JSON");
+    assert_eq!(status["vm_memory_high_watermark_limit"], 1);
+    broker.ctl(&["set_vm_memory_high_watermark", "0.9"]);
+    assert_eq!(check(&["check_alarms"]).code, 0);
+    broker.ctl(&["set_disk_free_limit", "900PB"]);
+    assert_eq!(check(&["check_local_alarms"]).code, 69);
+    broker.ctl(&["set_disk_free_limit", "1MB"]);
+    assert_eq!(check(&["check_local_alarms"]).code, 0);
+
+    assert_eq!(broker.ctl(&["trace_on"]), "Trace enabled for vhost /\n");
+    assert_eq!(broker.ctl(&["-s", "list_vhosts", "name", "tracing"]), "/\ttrue\n");
+    assert_eq!(broker.ctl(&["trace_off"]), "Trace disabled for vhost /\n");
+    assert_eq!(broker.ctl(&["-s", "list_vhosts", "name", "tracing"]), "/\tfalse\n");
+    assert_eq!(broker.run("rabbitmqctl", &["trace_on", "-p", "nowhere"]).code, 65);
+}
+
+#[test]
+fn a_missing_vhost_is_an_error() {
+    let broker = Broker::start();
+    for listing in ["list_queues", "list_exchanges", "list_bindings", "list_consumers"] {
+        let ran = broker.run("rabbitmqctl", &["-q", listing, "-p", "nowhere"]);
+        assert_eq!((ran.code, ran.err.as_str()), (65, "Virtual host 'nowhere' does not exist\n"), "{listing}");
+    }
 }
 
 #[test]

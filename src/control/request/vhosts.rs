@@ -77,7 +77,7 @@ impl VhostRequest {
                             "tags": vhost.tags,
                             "default_queue_type": vhost.default_queue_type,
                             "limits": vhost.limits,
-                            "tracing": false,
+                            "tracing": operator.is_tracing(&vhost.name),
                             "cluster_state": "running",
                         })
                     };

@@ -9,8 +9,10 @@ use crate::ctl::output::{Output, Table};
 use crate::ctl::table::{ANY, Command, Group};
 
 /// RabbitMQ's flags for what this broker does too.
-pub(super) const FLAGS: [(&str, &str); 3] = [
+pub(super) const FLAGS: [(&str, &str); 5] = [
     ("implicit_default_bindings", "Default bindings are implicit, instead of being stored in the database"),
+    ("quorum_queue", "Support queues of type `quorum`"),
+    ("stream_queue", "Support queues of type `stream`"),
     ("user_limits", "Configure connection and channel limits for a user"),
     ("virtual_host_metadata", "Virtual host metadata (description, tags, etc)"),
 ];

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{BOTH, CTL, DIAGNOSTICS, EVERY};
+use crate::config::Setting;
 use crate::control::client::ClientError;
 use crate::control::request::{NodeRequest, Request};
 use crate::ctl::call::Call;
@@ -139,7 +140,7 @@ pub(super) const COMMANDS: &[Command] = &[
         group: Group::Configuration,
         tools: BOTH,
         usage: "",
-        about: "Displays the effective configuration",
+        about: "Displays the effective configuration, and where it comes from",
         args: (0, 0),
         switches: &[],
         run: environment,
@@ -412,14 +413,23 @@ fn status_text(call: &Call<'_>, info: &NodeInfo) -> Result<String, Failure> {
         (
             "Memory",
             format!(
-                "Total memory used: {}\nCalculation strategy: rss\n\nmessages: {}",
+                "Total memory used: {}\nCalculation strategy: rss\nMemory high watermark: {}\n\nmessages: {}",
                 amount(call, info.memory_bytes)?,
+                amount(call, info.memory_limit_bytes)?,
                 amount(call, info.message_bytes)?
             ),
         ),
         (
             "File Descriptors",
             format!("Total: {}, limit: {}\nSockets: {}", info.open_files, info.open_files_limit, info.connections),
+        ),
+        (
+            "Free Disk Space",
+            format!(
+                "Low free disk space watermark: {}\nFree disk space: {}",
+                amount(call, info.disk_free_limit_bytes)?,
+                info.disk_free_bytes.map_or(Ok("not known".to_owned()), |free| amount(call, free))?
+            ),
         ),
         (
             "Totals",
@@ -454,6 +464,9 @@ fn status_json(info: &NodeInfo) -> Value {
         "listeners": info.listeners,
         "log_files": ["<stderr>"],
         "memory": {"strategy": "rss", "total": {"rss": info.memory_bytes}, "messages": info.message_bytes},
+        "vm_memory_high_watermark_limit": info.memory_limit_bytes,
+        "disk_free": info.disk_free_bytes,
+        "disk_free_limit": info.disk_free_limit_bytes,
         "file_descriptors": {
             "total_used": info.open_files,
             "total_limit": info.open_files_limit,
@@ -484,10 +497,9 @@ fn memory_breakdown(call: &mut Call<'_>) -> Result<Output, Failure> {
 
 fn environment(call: &mut Call<'_>) -> Result<Output, Failure> {
     call.banner(&format!("Application environment of node {} ...", call.node()))?;
-    let settings: Vec<(String, String)> = call.ask(&Request::Node(NodeRequest::Environment))?;
-    let text = settings.iter().map(|(key, value)| format!("{key} = {value}")).collect::<Vec<_>>().join("\n");
-    let json = settings.into_iter().map(|(key, value)| (key, Value::String(value))).collect();
-    Ok(Output::Value { text, json: Value::Object(json) })
+    let settings: Vec<Setting> = call.ask(&Request::Node(NodeRequest::Environment))?;
+    let text = settings.iter().map(Setting::to_string).collect::<Vec<_>>().join("\n");
+    Ok(Output::Value { text, json: json!(settings) })
 }
 
 fn stop(call: &mut Call<'_>) -> Result<Output, Failure> {
@@ -559,9 +571,9 @@ fn report(call: &mut Call<'_>) -> Result<Output, Failure> {
     let info = info(call)?;
     let mut text = format!("Status of node {}\n\n{}\n", call.node(), status_text(call, &info)?);
     text.extend(["\n", &super::cluster::status_text(&info), "\n"]);
-    let settings: Vec<(String, String)> = call.ask(&Request::Node(NodeRequest::Environment))?;
+    let settings: Vec<Setting> = call.ask(&Request::Node(NodeRequest::Environment))?;
     text += "\nEnvironment\n\n";
-    text.extend(settings.iter().map(|(key, value)| format!("{key} = {value}\n")));
+    text.extend(settings.iter().map(|setting| format!("{setting}\n")));
     text += &super::listings::report(call)?;
     Ok(Output::text(text.trim_end()))
 }

@@ -43,6 +43,8 @@ pub(crate) struct ConnectionFigures {
     pub(crate) received_calls: u64,
     pub(crate) sent_octets: u64,
     pub(crate) sent_calls: u64,
+    /// It published during a resource alarm and waits for its end.
+    pub(crate) blocked: bool,
     /// Octets that wait for the socket.
     pub(crate) pending_octets: u64,
     pub(crate) channels: Vec<ChannelFigures>,
@@ -72,6 +74,7 @@ impl Session {
             received_calls: self.received.calls,
             sent_octets: sent.octets,
             sent_calls: sent.calls,
+            blocked: self.blocked,
             pending_octets: self.output.total_len() as u64,
             channels: self
                 .channels

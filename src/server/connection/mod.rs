@@ -138,13 +138,13 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut socket: S, ends
         traced: false,
         waiting_get: None,
         received: Traffic::default(),
+        blocked: false,
     };
     let mut driver = Driver {
         socket,
         session,
         input,
         parked: Bytes::new(),
-        blocked: false,
         read_bytes: READ_MIN_BYTES,
         phase: Phase::Running,
         durable: Ticket::NONE,
@@ -213,8 +213,6 @@ struct Driver<S> {
     input: BytesMut,
     /// Whole frames that wait until a basic.get is answered or the connection is not blocked any more.
     parked: Bytes,
-    /// The client published during a resource alarm: nothing is read until all alarms have ended.
-    blocked: bool,
     read_bytes: usize,
     phase: Phase,
     durable: Ticket,
@@ -272,11 +270,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                 self.session.output.open_gates(durable);
                 self.session.emit_confirms();
             }
-            if self.blocked && !self.session.registry.alarms.any() {
+            if self.session.blocked && !self.session.registry.alarms.any() {
                 self.unblock();
                 progress = true;
             }
-            if !self.blocked && (self.session.waiting_get.is_some() || !self.parked.is_empty()) {
+            if !self.session.blocked && (self.session.waiting_get.is_some() || !self.parked.is_empty()) {
                 progress |= self.resume_parked();
             }
             if self.may_read(full) {
@@ -330,7 +328,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         }
         let waits = self.session.waiting_get.is_some() || !self.parked.is_empty();
         let saturated = self.session.waits_for_store() && self.session.registry.store.is_saturated();
-        !full && !waits && !saturated && !self.blocked
+        !full && !waits && !saturated && !self.session.blocked
     }
 
     /// Reads more at once while reads fill the buffer, less when they do not.
@@ -386,7 +384,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     }
 
     fn block(&mut self) {
-        self.blocked = true;
+        self.session.blocked = true;
         let reason = self.session.registry.alarms.reason();
         info!(connection = self.session.id.get(), reason, "connection blocked");
         if self.session.capabilities.connection_blocked {
@@ -396,7 +394,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     }
 
     fn unblock(&mut self) {
-        self.blocked = false;
+        self.session.blocked = false;
         info!(connection = self.session.id.get(), "connection unblocked");
         if self.session.capabilities.connection_blocked {
             self.session.send(ChannelId::ZERO, connection::Unblocked {});
@@ -452,7 +450,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         }
         self.session.end();
         self.session.send(ChannelId::ZERO, handshake::close_method(failure));
-        self.blocked = false;
+        self.session.blocked = false;
         if !self.parked.is_empty() {
             // A close may be among what the client sent and nobody has looked at.
             let mut unread = BytesMut::from(std::mem::take(&mut self.parked));
@@ -490,7 +488,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         }
         if self.heartbeat.half.is_some() && self.heartbeat.next <= now {
             // Whoever is not read cannot be heard.
-            self.heartbeat.read |= self.blocked;
+            self.heartbeat.read |= self.session.blocked;
             let (send, gone) = self.heartbeat.tick();
             if gone {
                 return Some("no heartbeat from the client");

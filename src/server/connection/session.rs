@@ -80,6 +80,7 @@ pub(super) enum Progress {
 
 /// An open connection.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, each with its own life")]
 pub(super) struct Session {
     pub(super) registry: Arc<Registry>,
     pub(super) vhost: Arc<VhostCell>,
@@ -123,6 +124,8 @@ pub(super) struct Session {
     pub(super) traced: bool,
     /// The queue whose get waits for the disk, to be tried again.
     pub(super) waiting_get: Option<(ChannelId, basic::Get)>,
+    /// The client published during a resource alarm: nothing is read until all alarms have ended.
+    pub(super) blocked: bool,
     /// What came over the socket.
     pub(super) received: Traffic,
 }

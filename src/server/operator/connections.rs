@@ -158,7 +158,7 @@ impl Operator {
             peer_host: peer.ip().to_string(),
             peer_port: peer.port(),
             ssl: false,
-            state: "running",
+            state: if figures.is_some_and(|figures| figures.blocked) { "blocked" } else { "running" },
             channels: figures.map(|figures| figures.channels.len() as u64),
             protocol: "{0,9,1}",
             auth_mechanism: facts.mechanism.to_string(),

@@ -7,7 +7,7 @@ use leveret_protocol::ShortString;
 use serde::{Deserialize, Serialize};
 
 use super::{Operator, OperatorError};
-use crate::config::{DataDir, Limit};
+use crate::config::{DataDir, Limit, Setting};
 use crate::server::alarms::Resource;
 use crate::server::clock;
 
@@ -88,6 +88,12 @@ pub(crate) struct NodeInfo {
     /// Resource alarms in effect.
     pub(crate) alarms: Vec<String>,
     pub(crate) memory_bytes: u64,
+    /// Octets of memory beyond which publishers are blocked.
+    pub(crate) memory_limit_bytes: u64,
+    /// Octets that are free on the disk of the data directory; `None` without one.
+    pub(crate) disk_free_bytes: Option<u64>,
+    /// Octets of free space below which publishers are blocked.
+    pub(crate) disk_free_limit_bytes: u64,
     pub(crate) open_files: u64,
     pub(crate) open_files_limit: u64,
     pub(crate) connections: u64,
@@ -126,10 +132,16 @@ impl Operator {
         if known { Ok(()) } else { Err(OperatorError::NoSuchVhost(vhost.to_owned())) }
     }
 
+    /// Whether a vhost's messages are copied to its trace exchange.
+    pub(crate) fn is_tracing(&self, vhost: &str) -> bool {
+        ShortString::try_from(vhost).is_ok_and(|vhost| self.registry.is_tracing(&vhost))
+    }
+
     /// What the node is and uses now.
     pub(crate) fn node(&self) -> NodeInfo {
         let config = &self.registry.config;
         let queues = self.registry.queues();
+        let resources = self.registry.resource_status();
         NodeInfo {
             name: config.node_name.clone(),
             cluster_name: config.identity.cluster_name.clone(),
@@ -145,7 +157,10 @@ impl Operator {
             },
             listeners: self.listeners(),
             alarms: self.alarms(),
-            memory_bytes: resident_bytes().unwrap_or(0),
+            memory_bytes: resident_bytes().unwrap_or(resources.levels.memory_used),
+            memory_limit_bytes: resources.memory_limit,
+            disk_free_bytes: resources.levels.disk_free,
+            disk_free_limit_bytes: resources.disk_free_limit,
             open_files: open_files().unwrap_or(0),
             open_files_limit: rlimit::Resource::NOFILE.get().map_or(0, |(soft, _)| soft),
             connections: self.registry.connection_count() as u64,
@@ -173,7 +188,7 @@ impl Operator {
     }
 
     /// The settings in effect, by their names in the configuration file; passwords are left out.
-    pub(crate) fn environment(&self) -> Vec<(String, String)> {
+    pub(crate) fn environment(&self) -> Vec<Setting> {
         self.registry.config.describe()
     }
 
