@@ -453,7 +453,8 @@ impl Book {
             token.drained += 1;
             self.counts.drained += 1;
         }
-        group.proven |= group.epoch < epoch;
+        // A dead letter may have been stored before what it is a copy of: by whoever made it.
+        group.proven |= group.epoch < epoch && !dead;
         self.counts.delivered += 1;
         self.counts.redelivered += u64::from(redelivered);
         self.counts.dead += u64::from(dead);
