@@ -41,7 +41,10 @@ pub(super) struct Admission {
     vhost: Arc<VhostCell>,
     user_channels: Arc<Quota>,
     node_channels: Arc<Quota>,
-    _connection: [Permit; 3],
+    /// It counts as one of the broker's connections as long as its socket is there.
+    _socket: Permit,
+    /// The vhost's and the user's, until it is closed.
+    places: Option<[Permit; 2]>,
     channels: Vec<[Permit; 2]>,
 }
 
@@ -66,6 +69,12 @@ impl Admission {
         let user = self.user_channels.take().map_err(ChannelLimitReached::User)?;
         self.channels.push([node, user]);
         Ok(())
+    }
+
+    /// The connection is closed: others may have its places before its client has read that.
+    pub(super) fn leave(&mut self) {
+        self.places = None;
+        self.channels.clear();
     }
 
     /// Gives channels back until `open` are left.
@@ -307,7 +316,8 @@ impl Registry {
             vhost,
             user_channels: quotas.channels.clone(),
             node_channels: self.channel_quota.clone(),
-            _connection: [node, in_vhost, of_user],
+            _socket: node,
+            places: Some([in_vhost, of_user]),
             channels: Vec::new(),
         })
     }

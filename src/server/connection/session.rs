@@ -588,7 +588,7 @@ impl Session {
             self.end_channel(index);
         }
         self.channels.clear();
-        self.admission.keep_channels(0);
+        self.admission.leave();
         for id in std::mem::take(&mut self.exclusive) {
             if let Some(cell) = self.registry.queue(id) {
                 let deleted = self.registry.delete_queue(&cell, None, |_| Ok(()));
