@@ -1,43 +1,29 @@
 //! The store on redb: opening, the mailbox of its writer thread, and its reader thread.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::HashSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
-use redb::{Database, ReadableDatabase, ReadableTable};
-use tracing::{error, info};
+use redb::Database;
+use tracing::error;
 
-use super::schema::batches::{BATCHES, SETTLED, decode_batch};
-use super::schema::bindings::{self, BINDINGS};
-use super::schema::directory;
-use super::schema::exchanges::{self, EXCHANGES};
-use super::schema::lanes::{LANES, LaneState};
-use super::schema::logs::{BLOCKS, LOGS, LogState, decode_block};
-use super::schema::meta::{FORMAT, KEY_CLEAN, KEY_FORMAT, KEY_NEXT_QUEUE_ID, KEY_NODE, META};
-use super::schema::queues::{self, QUEUES};
-use super::schema::returns::{self, RETURNS};
-use super::writer::{Returns, Writer};
-use super::{LaneKey, LoadReply, LoadRequest, Op, Recovered, Store, StoreError, Ticket, Transaction};
-use crate::engine::directory::RecordKind;
-use crate::engine::queue::{Marks, RecoveredLane};
-use crate::engine::stream::RecoveredLog;
+use super::reader::read_loop;
+use super::recovery::{Found, add_tables, create_file, initialise, mark_running, read_format, recover};
+use super::schema::meta::FORMAT;
+use super::writer::Writer;
+use super::{LoadRequest, Op, Recovered, Store, StoreError, Ticket, Transaction};
 
 /// Octets of messages that may wait for the writer before publishers are held back.
 const MAILBOX_BYTES: usize = 32 * 1024 * 1024;
 /// redb's page cache. Messages are read once, front to back, so a large one would buy nothing.
-const CACHE_BYTES: usize = 16 * 1024 * 1024;
-/// How long to wait after a failed read before the next one.
-const READ_RETRY: Duration = Duration::from_secs(1);
+pub(super) const CACHE_BYTES: usize = 16 * 1024 * 1024;
 /// The database's file in the data directory.
-const FILE_NAME: &str = "leveret.redb";
-/// The same while it is being made.
-const NEW_FILE_NAME: &str = "leveret.redb.new";
+pub(super) const FILE_NAME: &str = "leveret.redb";
 
 /// What the store's users and its threads share.
 pub(super) struct Shared {
@@ -266,310 +252,23 @@ impl Store for DiskStore {
     }
 }
 
-/// Makes a new store under another name and moves it to its place when it is whole, so that a crash meanwhile leaves
-/// nothing behind that cannot be opened.
-fn create_file(data_dir: &Path, node: u64) -> Result<(), StoreError> {
-    let (path, new) = (data_dir.join(FILE_NAME), data_dir.join(NEW_FILE_NAME));
-    if path.exists() {
-        return Ok(());
-    }
-    let error = |cause: &dyn fmt::Display| StoreError::new(format!("cannot create {}: {cause}", new.display()));
-    match std::fs::remove_file(&new) {
-        Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => return Err(error(&cause)),
-        Ok(()) | Err(_) => {}
-    }
-    let database = Database::builder().set_cache_size(CACHE_BYTES).create(&new).map_err(|cause| error(&cause))?;
-    initialise(&database, node).map_err(|cause| error(&cause))?;
-    drop(database);
-    std::fs::rename(&new, &path).map_err(|cause| error(&cause))?;
-    // The name has to be durable before anything is confirmed.
-    std::fs::File::open(data_dir).and_then(|dir| dir.sync_all()).map_err(|cause| error(&cause))
-}
-
-/// The format of a store; `None` for a file without one.
-fn read_format(database: &Database) -> Result<Option<u64>, redb::Error> {
-    match database.begin_read()?.open_table(META) {
-        Ok(meta) => Ok(meta.get(KEY_FORMAT)?.map(|format| format.value())),
-        Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
-        Err(cause) => Err(cause.into()),
-    }
-}
-
-/// Makes the tables of a new store.
-fn initialise(database: &Database, node: u64) -> Result<(), redb::Error> {
-    let txn = database.begin_write()?;
-    {
-        let mut meta = txn.open_table(META)?;
-        meta.insert(KEY_FORMAT, FORMAT)?;
-        meta.insert(KEY_NODE, node)?;
-        meta.insert(KEY_NEXT_QUEUE_ID, 1)?;
-        meta.insert(KEY_CLEAN, 1)?;
-        txn.open_table(EXCHANGES)?;
-        txn.open_table(QUEUES)?;
-        txn.open_table(BINDINGS)?;
-        txn.open_table(LANES)?;
-        txn.open_table(BATCHES)?;
-        txn.open_table(SETTLED)?;
-        txn.open_table(RETURNS)?;
-        txn.open_table(LOGS)?;
-        txn.open_table(BLOCKS)?;
-    }
-    txn.commit()?;
-    Ok(())
-}
-
-/// Adds what a store of an earlier release does not have.
-fn add_tables(database: &Database) -> Result<(), redb::Error> {
-    let txn = database.begin_write()?;
-    txn.open_table(LOGS)?;
-    txn.open_table(BLOCKS)?;
-    txn.commit()?;
-    Ok(())
-}
-
-/// Notes that the broker runs, and removes counts of messages that are no more.
-fn mark_running(database: &Database, lanes: &BTreeMap<u64, LaneState>) -> Result<(), redb::Error> {
-    let txn = database.begin_write()?;
-    txn.open_table(META)?.insert(KEY_CLEAN, 0)?;
-    txn.open_table(RETURNS)?.retain(|(lane, seq), _| is_live(lanes, lane, seq))?;
-    txn.commit()?;
-    Ok(())
-}
-
-/// Whether a lane may have a message with this number.
-fn is_live(lanes: &BTreeMap<u64, LaneState>, lane: u64, seq: u64) -> bool {
-    lanes.get(&lane).is_some_and(|state| (state.head_seq..state.next_seq).contains(&seq))
-}
-
-/// Reads how often messages came back.
-fn recover_returns(
-    database: &Database,
-    lanes: &BTreeMap<u64, LaneState>,
-    unreadable: impl Fn(&str, &dyn fmt::Debug),
-) -> Result<Returns, redb::Error> {
-    let mut found = Returns::new();
-    let table = match database.begin_read()?.open_table(RETURNS) {
-        Ok(table) => table,
-        // A store of a release that did not count.
-        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(found),
-        Err(cause) => return Err(cause.into()),
-    };
-    for entry in table.iter()? {
-        let (key, value) = entry?;
-        let (lane, seq) = key.value();
-        match returns::decode(value.value()) {
-            Some(count) if is_live(lanes, lane, seq) => {
-                found.entry(lane).or_default().insert(seq, count);
-            }
-            Some(_) => {}
-            None => unreadable("returns", &key.value()),
-        }
-    }
-    Ok(found)
-}
-
-/// What a start finds.
-struct Found {
-    recovered: Recovered,
-    lanes: BTreeMap<u64, LaneState>,
-    returns: Returns,
-    logs: HashMap<LaneKey, LogState>,
-}
-
-/// Reads everything but messages. A record that cannot be read is reported and left out.
-fn recover(database: &Database) -> Result<Found, redb::Error> {
-    let txn = database.begin_read()?;
-    let meta = txn.open_table(META)?;
-    let mut recovered = Recovered {
-        next_queue_id: meta.get(KEY_NEXT_QUEUE_ID)?.map_or(1, |id| id.value()),
-        clean: meta.get(KEY_CLEAN)?.is_none_or(|clean| clean.value() == 1),
-        ..Recovered::default()
-    };
-    let unreadable = |table: &str, key: &dyn fmt::Debug| {
-        error!(table, ?key, "a record of the store cannot be read and is left out");
-    };
-    for kind in RecordKind::ALL {
-        let table = match txn.open_table(directory::table(kind)) {
-            Ok(table) => table,
-            // Nothing of this kind was ever written.
-            Err(redb::TableError::TableDoesNotExist(_)) => continue,
-            Err(cause) => return Err(cause.into()),
-        };
-        for entry in table.iter()? {
-            let (key, value) = entry?;
-            match directory::decode(kind, value.value()) {
-                Some(record) => recovered.directory.push(record),
-                None => unreadable("directory", &key.value()),
-            }
-        }
-    }
-    for entry in txn.open_table(EXCHANGES)?.iter()? {
-        let (key, value) = entry?;
-        match exchanges::decode(key.value(), value.value()) {
-            Some(exchange) => recovered.exchanges.push(exchange),
-            None => unreadable("exchanges", &key.value()),
-        }
-    }
-    for entry in txn.open_table(BINDINGS)?.iter()? {
-        let (key, _) = entry?;
-        match bindings::decode(key.value()) {
-            Some(binding) => recovered.bindings.push(binding),
-            None => unreadable("bindings", &key.value()),
-        }
-    }
-    let mut lanes = BTreeMap::new();
-    for entry in txn.open_table(LANES)?.iter()? {
-        let (key, value) = entry?;
-        match LaneState::decode(value.value()) {
-            Some(state) => {
-                lanes.insert(key.value(), state);
-            }
-            None => unreadable("lanes", &key.value()),
-        }
-    }
-    let returns = recover_returns(database, &lanes, unreadable)?;
-    for entry in txn.open_table(QUEUES)?.iter()? {
-        let (key, value) = entry?;
-        let Some((vhost, record)) = queues::decode(key.value(), value.value()) else {
-            unreadable("queues", &key.value());
-            continue;
-        };
-        let (first, last) = (LaneKey::new(record.id, 0).get(), LaneKey::new(record.id, u8::MAX).get());
-        let clean = recovered.clean;
-        let found = lanes.range(first..=last).map(|(key, state)| RecoveredLane {
-            lane: LaneKey::from_number(*key).lane(),
-            head_seq: state.head_seq,
-            next_seq: state.next_seq,
-            count: state.count,
-            body_bytes: state.body_bytes,
-            // After a crash nobody knows what was delivered: everything may have been.
-            // Numbers that only transient messages had are given again.
-            redelivered_below: if clean { state.delivered_below.min(state.next_seq) } else { state.next_seq },
-            expiring: state.expiring,
-            returns: returns.get(key).into_iter().flatten().map(|(seq, count)| (*seq, *count)).collect(),
-        });
-        recovered.queues.push((vhost, record, found.collect()));
-    }
-    let logs = recover_logs(&txn, &mut recovered)?;
-    info!(
-        exchanges = recovered.exchanges.len(),
-        queues = recovered.queues.len(),
-        bindings = recovered.bindings.len(),
-        messages = lanes.values().map(|lane| lane.count).sum::<u64>(),
-        streams = logs.len(),
-        clean = recovered.clean,
-        "store opened"
-    );
-    Ok(Found { recovered, lanes, returns, logs })
-}
-
-/// Reads how far streams reach, and their blocks.
-fn recover_logs(
-    txn: &redb::ReadTransaction,
-    recovered: &mut Recovered,
-) -> Result<HashMap<LaneKey, LogState>, redb::Error> {
-    let mut logs = HashMap::new();
-    let blocks = txn.open_table(BLOCKS)?;
-    for entry in txn.open_table(LOGS)?.iter()? {
-        let (key, value) = entry?;
-        let lane = LaneKey::from_number(key.value());
-        let Some(state) = LogState::decode(value.value()) else {
-            error!(table = "logs", key = lane.get(), "a record of the store cannot be read and is left out");
-            continue;
-        };
-        logs.insert(lane, state);
-        let mut log = RecoveredLog { next_seq: state.next_seq, blocks: Vec::new() };
-        for entry in blocks.range((lane.get(), state.first_seq)..=(lane.get(), u64::MAX))? {
-            let (key, value) = entry?;
-            let (_, first_seq) = key.value();
-            if let Some(block) = decode_block(first_seq, value.value()) {
-                log.blocks.push(block);
-            } else {
-                error!(table = "blocks", key = ?key.value(), "a record of the store cannot be read and is left out");
-            }
-        }
-        if state.open.count > 0 {
-            log.blocks.push(state.open);
-        }
-        recovered.logs.insert(lane.queue(), log);
-    }
-    Ok(logs)
-}
-
-fn read_loop(database: &Database, requests: &mpsc::Receiver<LoadRequest>) {
-    while let Ok(request) = requests.recv() {
-        answer(database, request, || std::thread::sleep(READ_RETRY));
-    }
-}
-
-/// Answers a request; `wait` is called before the answer that nothing can be read.
-pub(super) fn answer(database: &Database, request: LoadRequest, wait: impl FnOnce()) {
-    let reply = load(database, &request).unwrap_or_else(|cause| {
-        error!(lane = request.lane.get(), from_seq = request.from_seq, %cause, "messages cannot be read");
-        // Nothing is given up: the queue asks again.
-        wait();
-        LoadReply { loaded: Vec::new(), complete_below: request.from_seq }
-    });
-    (request.reply)(reply);
-}
-
-/// Reads the live messages of a lane from a sequence number on. A damaged batch is reported and passed over.
-fn load(database: &Database, request: &LoadRequest) -> Result<LoadReply, redb::Error> {
-    let lane = request.lane.get();
-    let txn = database.begin_read()?;
-    let batches = txn.open_table(BATCHES)?;
-    let settled = txn.open_table(SETTLED)?;
-    let head_seq = txn
-        .open_table(LANES)?
-        .get(lane)?
-        .and_then(|value| LaneState::decode(value.value()))
-        .map_or(0, |state| state.head_seq);
-    let start = batches
-        .range((lane, 0)..=(lane, request.from_seq))?
-        .next_back()
-        .transpose()?
-        .map_or(request.from_seq, |(key, _)| key.value().1);
-    let mut reply = LoadReply { loaded: Vec::new(), complete_below: u64::MAX };
-    let mut octets = 0;
-    for entry in batches.range((lane, start)..=(lane, u64::MAX))? {
-        let (key, value) = entry?;
-        let (_, first_seq) = key.value();
-        if octets >= request.max_bytes {
-            reply.complete_below = first_seq;
-            break;
-        }
-        octets += value.value().len();
-        let marks = settled.get((lane, first_seq))?.map(|row| {
-            let mut marks = Marks::new(row.value().len() as u64 * 8);
-            marks.settle_bytes(row.value());
-            marks
-        });
-        let is_settled = |seq: u64| {
-            seq < head_seq
-                || marks
-                    .as_ref()
-                    .is_some_and(|marks| seq - first_seq < marks.span() && marks.is_settled(seq - first_seq))
-        };
-        // Read back means stored: any ticket that is durable already will do.
-        if let Some((_, loaded)) = decode_batch(first_seq, value.value(), request.from_seq, is_settled, 1) {
-            reply.loaded.extend(loaded);
-        } else {
-            error!(lane, first_seq, "a batch of messages is damaged and passed over");
-        }
-    }
-    Ok(reply)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
     use leveret_protocol::{FieldTable, ShortString};
+    use redb::{ReadableDatabase, ReadableTable};
 
     use super::*;
     use crate::engine::message::{Arena, ArenaBuilder, Body, MessageParts, Timestamp};
     use crate::engine::queue::{QueueId, Settled};
     use crate::engine::stream::Block;
     use crate::engine::vhost::{Change, QueueRecord};
-    use crate::store::{LogSink, LogUpdate};
+    use crate::store::schema::batches::BATCHES;
+    use crate::store::schema::logs::{BLOCKS, LOGS};
+    use crate::store::schema::meta::{KEY_FORMAT, META};
+    use crate::store::{LaneKey, LoadReply, LogSink, LogUpdate};
 
     const QUEUE: QueueId = QueueId::new(1);
     const LANE: LaneKey = LaneKey::new(QUEUE, 0);

@@ -13,6 +13,8 @@ pub mod disk;
 mod ledger;
 mod log;
 pub mod memory;
+mod reader;
+mod recovery;
 mod schema;
 #[cfg(test)]
 pub(crate) mod stepped;

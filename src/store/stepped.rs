@@ -10,7 +10,8 @@ use std::sync::mpsc;
 
 use redb::{Database, StorageBackend};
 
-use super::disk::{Assembled, DiskStore, answer, assemble};
+use super::disk::{Assembled, DiskStore, assemble};
+use super::reader::answer;
 use super::writer::Writer;
 use super::{LoadRequest, Recovered, Store, StoreError, Ticket, Transaction};
 
