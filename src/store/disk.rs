@@ -13,8 +13,7 @@ use redb::Database;
 use tracing::error;
 
 use super::reader::read_loop;
-use super::recovery::{Found, add_tables, create_file, initialise, mark_running, read_format, recover};
-use super::schema::meta::FORMAT;
+use super::recovery::{Found, create_file, mark_running, prepare, recover};
 use super::writer::Writer;
 use super::{LoadRequest, Op, Recovered, Store, StoreError, Ticket, Transaction};
 
@@ -164,17 +163,10 @@ pub(super) fn assemble(
     node: u64,
     on_failure: Box<dyn Fn() + Send + Sync>,
 ) -> Result<Assembled, StoreError> {
-    match read_format(&database).map_err(|cause| failed(data_dir, "cannot read", &cause))? {
-        None => initialise(&database, node).map_err(|cause| failed(data_dir, "cannot prepare", &cause))?,
-        Some(format) if format > FORMAT => {
-            return Err(StoreError::new(format!(
-                "the store has format {format}, which a newer release wrote; this one reads up to {FORMAT}"
-            )));
-        }
-        Some(_) => add_tables(&database).map_err(|cause| failed(data_dir, "cannot prepare", &cause))?,
-    }
+    let file = data_dir.join(FILE_NAME);
+    prepare(&database, &file, node)?;
     let Found { recovered, lanes, returns, logs } =
-        recover(&database).map_err(|cause| failed(data_dir, "cannot read", &cause))?;
+        recover(&database, &file).map_err(|cause| failed(data_dir, "cannot read", &cause))?;
     mark_running(&database, &lanes).map_err(|cause| failed(data_dir, "cannot write", &cause))?;
     let database = Arc::new(database);
     let shared = Arc::new(Shared {
@@ -267,7 +259,7 @@ mod tests {
     use crate::engine::vhost::{Change, QueueRecord};
     use crate::store::schema::batches::BATCHES;
     use crate::store::schema::logs::{BLOCKS, LOGS};
-    use crate::store::schema::meta::{KEY_FORMAT, META};
+    use crate::store::schema::meta::{self, FORMAT};
     use crate::store::{LaneKey, LoadReply, LogSink, LogUpdate};
 
     const QUEUE: QueueId = QueueId::new(1);
@@ -505,25 +497,6 @@ mod tests {
     }
 
     #[test]
-    fn a_store_of_format_1_gets_what_streams_need() {
-        let dir = tempfile::tempdir().expect("directory");
-        open(dir.path()).0.close();
-        let database = Database::create(dir.path().join(FILE_NAME)).expect("opens");
-        let txn = database.begin_write().expect("begins");
-        txn.open_table(META).expect("there").insert(KEY_FORMAT, 1).expect("written");
-        txn.delete_table(LOGS).expect("deleted");
-        txn.delete_table(BLOCKS).expect("deleted");
-        txn.commit().expect("committed");
-        drop(database);
-        let (store, recovered) = open(dir.path());
-        assert!(recovered.logs.is_empty());
-        let told = Arc::new(Told::default());
-        submit(&store, vec![declare(), log(&told, 0, 10, 16)]);
-        assert_eq!(stored(&store, 0).len(), 10);
-        store.close();
-    }
-
-    #[test]
     fn a_second_broker_and_a_newer_format_are_refused() {
         let dir = tempfile::tempdir().expect("directory");
         let (store, _) = open(dir.path());
@@ -533,7 +506,7 @@ mod tests {
         drop(store);
         let database = Database::create(dir.path().join(FILE_NAME)).expect("opens");
         let txn = database.begin_write().expect("begins");
-        txn.open_table(META).expect("there").insert(KEY_FORMAT, FORMAT + 1).expect("written");
+        meta::put_format(&txn, FORMAT + 1).expect("written");
         txn.commit().expect("committed");
         drop(database);
         let refused = DiskStore::open(dir.path(), 1, || ()).expect_err("newer").to_string();

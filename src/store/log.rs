@@ -100,7 +100,7 @@ impl Log {
         if self.is_gone() {
             tables.logs.remove(lane)?;
         } else {
-            tables.logs.insert(lane, self.state.encode().as_slice())?;
+            tables.logs.insert(lane, self.state.encode(lane).as_slice())?;
         }
         Ok(self.sink.take().filter(|_| !update.parts.is_empty()).map(|sink| (sink, update)))
     }
@@ -162,10 +162,10 @@ impl Log {
         if messages.count == 0 {
             return Ok(());
         }
-        encode_batch(runs, scratch);
-        tables.batches.insert((lane, messages.first_seq), scratch.as_slice())?;
+        let key = encode_batch(lane, runs, scratch);
+        tables.batches.insert(key, scratch.as_slice())?;
         if let Some(full) = self.state.open.add(messages, self.full_bytes) {
-            tables.blocks.insert((lane, full.first_seq), encode_block(&full).as_slice())?;
+            tables.blocks.insert((lane, full.first_seq), encode_block(lane, &full).as_slice())?;
             update.blocks.push(full);
         }
         Ok(())

@@ -18,6 +18,7 @@ mod recovery;
 mod schema;
 #[cfg(test)]
 pub(crate) mod stepped;
+mod upgrade;
 mod writer;
 
 use std::collections::HashMap;

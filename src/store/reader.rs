@@ -6,7 +6,7 @@ use std::time::Duration;
 use redb::{Database, ReadableDatabase};
 use tracing::error;
 
-use super::schema::batches::{BATCHES, SETTLED, decode_batch};
+use super::schema::batches::{BATCHES, SETTLED, decode_batch, decode_settled};
 use super::schema::lanes::{LANES, LaneState};
 use super::{LoadReply, LoadRequest};
 use crate::engine::queue::Marks;
@@ -40,7 +40,7 @@ fn load(database: &Database, request: &LoadRequest) -> Result<LoadReply, redb::E
     let head_seq = txn
         .open_table(LANES)?
         .get(lane)?
-        .and_then(|value| LaneState::decode(value.value()))
+        .and_then(|value| LaneState::decode(lane, value.value()))
         .map_or(0, |state| state.head_seq);
     let start = batches
         .range((lane, 0)..=(lane, request.from_seq))?
@@ -57,10 +57,14 @@ fn load(database: &Database, request: &LoadRequest) -> Result<LoadReply, redb::E
             break;
         }
         octets += value.value().len();
-        let marks = settled.get((lane, first_seq))?.map(|row| {
-            let mut marks = Marks::new(row.value().len() as u64 * 8);
-            marks.settle_bytes(row.value());
-            marks
+        let marks = settled.get((lane, first_seq))?.and_then(|row| {
+            let Some(bitmap) = decode_settled((lane, first_seq), row.value()) else {
+                error!(lane, first_seq, "what is settled of a batch cannot be read: its messages come back");
+                return None;
+            };
+            let mut marks = Marks::new(bitmap.len() as u64 * 8);
+            marks.settle_bytes(bitmap);
+            Some(marks)
         });
         let is_settled = |seq: u64| {
             seq < head_seq
@@ -69,7 +73,7 @@ fn load(database: &Database, request: &LoadRequest) -> Result<LoadReply, redb::E
                     .is_some_and(|marks| seq - first_seq < marks.span() && marks.is_settled(seq - first_seq))
         };
         // Read back means stored: any ticket that is durable already will do.
-        if let Some((_, loaded)) = decode_batch(first_seq, value.value(), request.from_seq, is_settled, 1) {
+        if let Some((_, loaded)) = decode_batch((lane, first_seq), value.value(), request.from_seq, is_settled, 1) {
             reply.loaded.extend(loaded);
         } else {
             error!(lane, first_seq, "a batch of messages is damaged and passed over");

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::path::Path;
 
-use redb::{Database, ReadableDatabase, ReadableTable};
+use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, TableHandle};
 use tracing::{error, info};
 
 use super::disk::{CACHE_BYTES, FILE_NAME};
@@ -14,9 +14,10 @@ use super::schema::directory;
 use super::schema::exchanges::{self, EXCHANGES};
 use super::schema::lanes::{LANES, LaneState};
 use super::schema::logs::{BLOCKS, LOGS, LogState, decode_block};
-use super::schema::meta::{FORMAT, KEY_CLEAN, KEY_FORMAT, KEY_NEXT_QUEUE_ID, KEY_NODE, META};
+use super::schema::meta::{self, FACTS, FORMAT, Facts, KEY_CLEAN, KEY_NEXT_QUEUE_ID, KEY_NODE};
 use super::schema::queues::{self, QUEUES};
 use super::schema::returns::{self, RETURNS};
+use super::upgrade::upgrade_1;
 use super::writer::Returns;
 use super::{LaneKey, Recovered, StoreError};
 use crate::engine::directory::RecordKind;
@@ -46,24 +47,49 @@ pub(super) fn create_file(data_dir: &Path, node: u64) -> Result<(), StoreError> 
     std::fs::File::open(data_dir).and_then(|dir| dir.sync_all()).map_err(|cause| error(&cause))
 }
 
-/// The format of a store; `None` for a file without one.
-pub(super) fn read_format(database: &Database) -> Result<Option<u64>, redb::Error> {
-    match database.begin_read()?.open_table(META) {
-        Ok(meta) => Ok(meta.get(KEY_FORMAT)?.map(|format| format.value())),
-        Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
-        Err(cause) => Err(cause.into()),
+/// Makes the tables of a new store, or brings an old one up to date; refuses what it does not understand.
+pub(super) fn prepare(database: &Database, file: &Path, node: u64) -> Result<(), StoreError> {
+    let failed =
+        |what: &str, cause: &dyn fmt::Display| StoreError::new(format!("cannot {what} {}: {cause}", file.display()));
+    let format = find_format(database, file).map_err(|cause| failed("read", &cause))?;
+    match format {
+        None => initialise(database, node).map_err(|cause| failed("prepare", &cause)),
+        Some(FORMAT) => Ok(()),
+        Some(1) => {
+            upgrade_1(database).map_err(|cause| failed("bring up to date", &cause))?;
+            info!(file = %file.display(), from = 1, to = FORMAT, "the store was brought up to date");
+            Ok(())
+        }
+        Some(newer) => Err(StoreError::new(format!(
+            "the store {} has format {newer}, which a newer release wrote; this one reads up to {FORMAT}",
+            file.display()
+        ))),
     }
 }
 
+/// The format of a store; `None` for a new one. It is written down twice, sealed and for other releases to read.
+fn find_format(database: &Database, file: &Path) -> Result<Option<u64>, redb::Error> {
+    let txn = database.begin_read()?;
+    let (told, facts) = (meta::read_format(&txn)?, Facts::read(&txn)?);
+    if facts.is_empty() {
+        return Ok(told);
+    }
+    // There are no facts before format 2.
+    let sealed = facts.format().unwrap_or_else(|| told.unwrap_or(FORMAT).max(2));
+    if told != Some(sealed) {
+        error!(file = %file.display(), ?told, format = sealed, "the store's format is damaged; it is written down twice");
+    }
+    Ok(Some(sealed))
+}
+
 /// Makes the tables of a new store.
-pub(super) fn initialise(database: &Database, node: u64) -> Result<(), redb::Error> {
+fn initialise(database: &Database, node: u64) -> Result<(), redb::Error> {
     let txn = database.begin_write()?;
     {
-        let mut meta = txn.open_table(META)?;
-        meta.insert(KEY_FORMAT, FORMAT)?;
-        meta.insert(KEY_NODE, node)?;
-        meta.insert(KEY_NEXT_QUEUE_ID, 1)?;
-        meta.insert(KEY_CLEAN, 1)?;
+        meta::put_format(&txn, FORMAT)?;
+        meta::put(&txn, KEY_NODE, node)?;
+        meta::put(&txn, KEY_NEXT_QUEUE_ID, 1)?;
+        meta::put(&txn, KEY_CLEAN, 1)?;
         txn.open_table(EXCHANGES)?;
         txn.open_table(QUEUES)?;
         txn.open_table(BINDINGS)?;
@@ -78,19 +104,10 @@ pub(super) fn initialise(database: &Database, node: u64) -> Result<(), redb::Err
     Ok(())
 }
 
-/// Adds what a store of an earlier release does not have.
-pub(super) fn add_tables(database: &Database) -> Result<(), redb::Error> {
-    let txn = database.begin_write()?;
-    txn.open_table(LOGS)?;
-    txn.open_table(BLOCKS)?;
-    txn.commit()?;
-    Ok(())
-}
-
 /// Notes that the broker runs, and removes counts of messages that are no more.
 pub(super) fn mark_running(database: &Database, lanes: &BTreeMap<u64, LaneState>) -> Result<(), redb::Error> {
     let txn = database.begin_write()?;
-    txn.open_table(META)?.insert(KEY_CLEAN, 0)?;
+    meta::put(&txn, KEY_CLEAN, 0)?;
     txn.open_table(RETURNS)?.retain(|(lane, seq), _| is_live(lanes, lane, seq))?;
     txn.commit()?;
     Ok(())
@@ -103,21 +120,15 @@ fn is_live(lanes: &BTreeMap<u64, LaneState>, lane: u64, seq: u64) -> bool {
 
 /// Reads how often messages came back.
 fn recover_returns(
-    database: &Database,
+    txn: &ReadTransaction,
     lanes: &BTreeMap<u64, LaneState>,
-    unreadable: impl Fn(&str, &dyn fmt::Debug),
+    unreadable: &dyn Fn(&str, &dyn fmt::Debug),
 ) -> Result<Returns, redb::Error> {
     let mut found = Returns::new();
-    let table = match database.begin_read()?.open_table(RETURNS) {
-        Ok(table) => table,
-        // A store of a release that did not count.
-        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(found),
-        Err(cause) => return Err(cause.into()),
-    };
-    for entry in table.iter()? {
+    for entry in txn.open_table(RETURNS)?.iter()? {
         let (key, value) = entry?;
         let (lane, seq) = key.value();
-        match returns::decode(value.value()) {
+        match returns::decode(key.value(), value.value()) {
             Some(count) if is_live(lanes, lane, seq) => {
                 found.entry(lane).or_default().insert(seq, count);
             }
@@ -136,20 +147,33 @@ pub(super) struct Found {
     pub(super) logs: HashMap<LaneKey, LogState>,
 }
 
+/// A key of names, as a log can show it.
+struct Octets<'a>(&'a [u8]);
+
+impl fmt::Debug for Octets<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0.escape_ascii())
+    }
+}
+
 /// Reads everything but messages. A record that cannot be read is reported and left out.
-pub(super) fn recover(database: &Database) -> Result<Found, redb::Error> {
+pub(super) fn recover(database: &Database, file: &Path) -> Result<Found, redb::Error> {
     let txn = database.begin_read()?;
-    let meta = txn.open_table(META)?;
+    let unreadable = |table: &str, key: &dyn fmt::Debug| {
+        error!(table, ?key, file = %file.display(), "a record of the store is damaged and left out");
+    };
+    let facts = Facts::read(&txn)?;
+    for key in &facts.damaged {
+        unreadable(FACTS.name(), &String::from_utf8_lossy(key));
+    }
     let mut recovered = Recovered {
-        next_queue_id: meta.get(KEY_NEXT_QUEUE_ID)?.map_or(1, |id| id.value()),
-        clean: meta.get(KEY_CLEAN)?.is_none_or(|clean| clean.value() == 1),
+        next_queue_id: facts.get(KEY_NEXT_QUEUE_ID).unwrap_or(1),
+        clean: facts.get(KEY_CLEAN) == Some(1),
         ..Recovered::default()
     };
-    let unreadable = |table: &str, key: &dyn fmt::Debug| {
-        error!(table, ?key, "a record of the store cannot be read and is left out");
-    };
     for kind in RecordKind::ALL {
-        let table = match txn.open_table(directory::table(kind)) {
+        let definition = directory::table(kind);
+        let table = match txn.open_table(definition) {
             Ok(table) => table,
             // Nothing of this kind was ever written.
             Err(redb::TableError::TableDoesNotExist(_)) => continue,
@@ -157,9 +181,9 @@ pub(super) fn recover(database: &Database) -> Result<Found, redb::Error> {
         };
         for entry in table.iter()? {
             let (key, value) = entry?;
-            match directory::decode(kind, value.value()) {
+            match directory::decode(kind, key.value(), value.value()) {
                 Some(record) => recovered.directory.push(record),
-                None => unreadable("directory", &key.value()),
+                None => unreadable(definition.name(), &Octets(key.value())),
             }
         }
     }
@@ -167,27 +191,27 @@ pub(super) fn recover(database: &Database) -> Result<Found, redb::Error> {
         let (key, value) = entry?;
         match exchanges::decode(key.value(), value.value()) {
             Some(exchange) => recovered.exchanges.push(exchange),
-            None => unreadable("exchanges", &key.value()),
+            None => unreadable("exchanges", &Octets(key.value())),
         }
     }
     for entry in txn.open_table(BINDINGS)?.iter()? {
-        let (key, _) = entry?;
-        match bindings::decode(key.value()) {
+        let (key, value) = entry?;
+        match bindings::decode(key.value(), value.value()) {
             Some(binding) => recovered.bindings.push(binding),
-            None => unreadable("bindings", &key.value()),
+            None => unreadable("bindings", &Octets(key.value())),
         }
     }
     let mut lanes = BTreeMap::new();
     for entry in txn.open_table(LANES)?.iter()? {
         let (key, value) = entry?;
-        match LaneState::decode(value.value()) {
+        match LaneState::decode(key.value(), value.value()) {
             Some(state) => {
                 lanes.insert(key.value(), state);
             }
             None => unreadable("lanes", &key.value()),
         }
     }
-    let returns = recover_returns(database, &lanes, unreadable)?;
+    let returns = recover_returns(&txn, &lanes, &unreadable)?;
     for entry in txn.open_table(QUEUES)?.iter()? {
         let (key, value) = entry?;
         let Some((vhost, record)) = queues::decode(key.value(), value.value()) else {
@@ -210,7 +234,12 @@ pub(super) fn recover(database: &Database) -> Result<Found, redb::Error> {
         });
         recovered.queues.push((vhost, record, found.collect()));
     }
-    let logs = recover_logs(&txn, &mut recovered)?;
+    let logs = recover_logs(&txn, &mut recovered, &unreadable)?;
+    // A number is never given twice, whatever became of the fact.
+    let taken = recovered.queues.iter().map(|(_, record, _)| record.id).chain(logs.keys().map(|lane| lane.queue()));
+    let taken = taken.chain(lanes.keys().map(|lane| LaneKey::from_number(*lane).queue()));
+    let next = taken.map(|id| id.get() + 1).max().unwrap_or(1);
+    recovered.next_queue_id = recovered.next_queue_id.max(next);
     info!(
         exchanges = recovered.exchanges.len(),
         queues = recovered.queues.len(),
@@ -225,27 +254,26 @@ pub(super) fn recover(database: &Database) -> Result<Found, redb::Error> {
 
 /// Reads how far streams reach, and their blocks.
 fn recover_logs(
-    txn: &redb::ReadTransaction,
+    txn: &ReadTransaction,
     recovered: &mut Recovered,
+    unreadable: &dyn Fn(&str, &dyn fmt::Debug),
 ) -> Result<HashMap<LaneKey, LogState>, redb::Error> {
     let mut logs = HashMap::new();
     let blocks = txn.open_table(BLOCKS)?;
     for entry in txn.open_table(LOGS)?.iter()? {
         let (key, value) = entry?;
         let lane = LaneKey::from_number(key.value());
-        let Some(state) = LogState::decode(value.value()) else {
-            error!(table = "logs", key = lane.get(), "a record of the store cannot be read and is left out");
+        let Some(state) = LogState::decode(lane.get(), value.value()) else {
+            unreadable("logs", &lane.get());
             continue;
         };
         logs.insert(lane, state);
         let mut log = RecoveredLog { next_seq: state.next_seq, blocks: Vec::new() };
         for entry in blocks.range((lane.get(), state.first_seq)..=(lane.get(), u64::MAX))? {
             let (key, value) = entry?;
-            let (_, first_seq) = key.value();
-            if let Some(block) = decode_block(first_seq, value.value()) {
-                log.blocks.push(block);
-            } else {
-                error!(table = "blocks", key = ?key.value(), "a record of the store cannot be read and is left out");
+            match decode_block(key.value(), value.value()) {
+                Some(block) => log.blocks.push(block),
+                None => unreadable("blocks", &key.value()),
             }
         }
         if state.open.count > 0 {

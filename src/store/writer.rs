@@ -14,13 +14,13 @@ use tracing::error;
 use super::disk::Shared;
 use super::ledger::{Batch, Ledger};
 use super::log::{Log, LogTables, News};
-use super::schema::batches::{BATCHES, SETTLED, encode_batch, read_shape};
+use super::schema::batches::{BATCHES, BatchShape, SETTLED, decode_settled, encode_batch, encode_settled, read_shape};
 use super::schema::bindings::{self, BINDINGS};
 use super::schema::directory;
 use super::schema::exchanges::{self, EXCHANGES};
 use super::schema::lanes::{LANES, LaneState};
 use super::schema::logs::{BLOCKS, LOGS, LogState};
-use super::schema::meta::{KEY_CLEAN, KEY_NEXT_QUEUE_ID, META};
+use super::schema::meta::{self, KEY_CLEAN, KEY_NEXT_QUEUE_ID};
 use super::schema::queues::{self, QUEUES};
 use super::schema::returns::{self, RETURNS};
 use super::{LaneKey, Op, Ticket, Transaction, Waiter};
@@ -279,21 +279,21 @@ impl Writer {
             }
         }
         for runs in &rows.insert {
-            encode_batch(runs, &mut self.scratch);
-            let first_seq = runs.first().map_or(0, |run| run.first_seq);
-            tables.batches.insert((key, first_seq), self.scratch.as_slice())?;
+            let batch = encode_batch(key, runs, &mut self.scratch);
+            tables.batches.insert(batch, self.scratch.as_slice())?;
         }
         for (first_seq, bitmap) in &rows.mark {
-            tables.settled.insert((key, *first_seq), bitmap.as_slice())?;
+            let row = (key, *first_seq);
+            tables.settled.insert(row, encode_settled(row, bitmap).as_slice())?;
         }
         for (seq, count) in rows.count {
-            tables.returns.insert((key, seq), returns::encode_value(count).as_slice())?;
+            tables.returns.insert((key, seq), returns::encode_value((key, seq), count).as_slice())?;
         }
         for seq in rows.uncount {
             tables.returns.remove((key, seq))?;
         }
         if let Some(counters) = counters {
-            tables.lanes.insert(key, counters.encode().as_slice())?;
+            tables.lanes.insert(key, counters.encode(key).as_slice())?;
         }
         Ok(counters.is_some())
     }
@@ -336,7 +336,7 @@ impl Writer {
             match change {
                 Change::ExchangeAdded(record) => {
                     let key = exchanges::key(vhost, &record.name);
-                    exchange_table.insert(key.as_slice(), exchanges::encode_value(record).as_slice())?;
+                    exchange_table.insert(key.as_slice(), exchanges::encode_value(&key, record).as_slice())?;
                 }
                 Change::ExchangeRemoved(name) => {
                     exchange_table.remove(exchanges::key(vhost, name).as_slice())?;
@@ -353,7 +353,8 @@ impl Writer {
                     }
                 }
                 Change::BindingAdded(binding) => {
-                    binding_table.insert(bindings::key(vhost, binding).as_slice(), ())?;
+                    let key = bindings::key(vhost, binding);
+                    binding_table.insert(key.as_slice(), bindings::value(&key).as_slice())?;
                 }
                 Change::BindingRemoved(binding) => {
                     binding_table.remove(bindings::key(vhost, binding).as_slice())?;
@@ -364,7 +365,7 @@ impl Writer {
             && id >= self.next_queue_id
         {
             self.next_queue_id = id + 1;
-            txn.open_table(META)?.insert(KEY_NEXT_QUEUE_ID, self.next_queue_id)?;
+            meta::put(txn, KEY_NEXT_QUEUE_ID, self.next_queue_id)?;
         }
         Ok(())
     }
@@ -372,7 +373,7 @@ impl Writer {
     /// Notes that the stop is orderly.
     pub(super) fn mark_clean(&self) -> Result<(), redb::Error> {
         let txn = self.database.begin_write()?;
-        txn.open_table(META)?.insert(KEY_CLEAN, 1)?;
+        meta::put(&txn, KEY_CLEAN, 1)?;
         txn.commit()?;
         Ok(())
     }
@@ -381,9 +382,10 @@ impl Writer {
 fn write_directory(txn: &WriteTransaction, change: &DirectoryChange) -> Result<(), redb::Error> {
     match change {
         DirectoryChange::Put(record) => {
-            let key = record.key();
-            let mut table = txn.open_table(directory::table(key.kind))?;
-            table.insert(directory::key(&key).as_slice(), directory::encode_value(record).as_slice())?;
+            let kind = record.key().kind;
+            let key = directory::key(&record.key());
+            let value = directory::encode_value(kind, &key, record);
+            txn.open_table(directory::table(kind))?.insert(key.as_slice(), value.as_slice())?;
         }
         DirectoryChange::Removed(key) => {
             txn.open_table(directory::table(key.kind))?.remove(directory::key(key).as_slice())?;
@@ -407,20 +409,25 @@ fn find_batch(lane: u64, seq: u64, last_seq: u64, tables: &Tables<'_>) -> Result
     let before = tables.batches.range((lane, 0)..=(lane, seq))?.next_back().transpose()?;
     if let Some((key, value)) = before {
         let (_, first) = key.value();
-        if let Some(shape) = read_shape(value.value())
+        if let Some(shape) = read_shape(key.value(), value.value())
             && seq < first + shape.span
         {
-            let row = tables.settled.get((lane, first))?;
-            return Ok(Some((first, Batch::on_disk(&shape, row.as_ref().map(redb::AccessGuard::value)))));
+            return Ok(Some((first, with_marks(key.value(), &shape, tables)?)));
         }
     }
     for entry in tables.batches.range((lane, seq)..=(lane, last_seq))? {
         let (key, value) = entry?;
         let (_, first) = key.value();
-        if let Some(shape) = read_shape(value.value()) {
-            let row = tables.settled.get((lane, first))?;
-            return Ok(Some((first, Batch::on_disk(&shape, row.as_ref().map(redb::AccessGuard::value)))));
+        if let Some(shape) = read_shape(key.value(), value.value()) {
+            return Ok(Some((first, with_marks(key.value(), &shape, tables)?)));
         }
     }
     Ok(None)
+}
+
+/// The batch of this shape, with what is settled of it. A row that cannot be read says nothing, as for the reader.
+fn with_marks(key: (u64, u64), shape: &BatchShape, tables: &Tables<'_>) -> Result<Batch, redb::Error> {
+    let row = tables.settled.get(key)?;
+    let bitmap = row.as_ref().map(|row| decode_settled(key, row.value()).unwrap_or_default());
+    Ok(Batch::on_disk(shape, bitmap))
 }

@@ -1,18 +1,17 @@
 //! Table `batches`: messages. Key: lane and the first sequence number in the batch.
 //!
-//! Value, format 1:
-//!
 //! ```text
 //! crc32c u32 │ format u8 │ span u32 │ runs: ( offset u32 │ count u32 │ octets u32 │ records )*
 //! ```
 //!
-//! The checksum covers everything after it. `span` is the distance from the first sequence number to one past the last. A
+//! The checksum covers everything after it; in format 2, as in every sealed record, the table's name and the key too.
+//! Batches of format 1 stay as they are until their messages have gone. `span` is the distance from the first sequence number to one past the last. A
 //! run holds records (see `engine::message`) of consecutive sequence numbers, the first being key + `offset`; numbers in
 //! no run were settled before the batch was written, so batches of a lane never overlap. A batch is cut at [`BATCH_BYTES`], a little under a power of two,
 //! because redb keeps a large value in a power-of-two run of pages; a larger message stands alone.
 //!
 //! Table `settled`: which messages of a batch have gone since, one bit each from the batch's first sequence number on.
-//! Same key. Absent while none has, or while those that have lie below the lane's `head_seq`.
+//! Same key, a sealed record. Absent while none has, or while those that have lie below the lane's `head_seq`.
 
 use std::sync::Arc;
 
@@ -20,16 +19,22 @@ use bytes::Bytes;
 use redb::TableDefinition;
 
 use super::Reader;
+use super::seal::{Record, checksum, open};
 use crate::engine::message::{Arena, record_len};
 use crate::engine::queue::Loaded;
 
-pub(in crate::store) const BATCHES: TableDefinition<(u64, u64), &[u8]> = TableDefinition::new("batches");
-pub(in crate::store) const SETTLED: TableDefinition<(u64, u64), &[u8]> = TableDefinition::new("settled");
+pub(in crate::store) const BATCHES: TableDefinition<(u64, u64), &[u8]> = TableDefinition::new(NAME);
+pub(in crate::store) const SETTLED: TableDefinition<(u64, u64), &[u8]> = TableDefinition::new(SETTLED_NAME);
+
+const NAME: &str = "batches";
+const SETTLED_NAME: &str = "settled";
 
 /// Octets at which a batch is cut.
 pub(in crate::store) const BATCH_BYTES: usize = 60 * 1024;
 
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
+/// Its checksum says nothing of the key.
+const FORMAT_1: u8 = 1;
 const HEADER: usize = 9;
 const RUN_HEADER: usize = 12;
 
@@ -42,11 +47,12 @@ pub(in crate::store) struct BatchRun {
     pub(in crate::store) count: u32,
 }
 
-/// Encodes runs as one batch. `out` is cleared first.
-pub(in crate::store) fn encode_batch(runs: &[BatchRun], out: &mut Vec<u8>) {
+/// Encodes runs of a lane as one batch, and returns its key. `out` is cleared first.
+pub(in crate::store) fn encode_batch(lane: u64, runs: &[BatchRun], out: &mut Vec<u8>) -> (u64, u64) {
     out.clear();
     out.resize(HEADER, 0);
     let first_seq = runs.first().map_or(0, |run| run.first_seq);
+    let key = (lane, first_seq);
     let end_seq = runs.last().map_or(0, |run| run.first_seq + u64::from(run.count));
     for run in runs {
         let at = out.len();
@@ -61,8 +67,19 @@ pub(in crate::store) fn encode_batch(runs: &[BatchRun], out: &mut Vec<u8>) {
     }
     out[4] = FORMAT;
     out[5..9].copy_from_slice(&narrow(end_seq - first_seq).to_be_bytes());
-    let checksum = crc32c::crc32c(&out[4..]);
-    out[0..4].copy_from_slice(&checksum.to_be_bytes());
+    let sum = checksum(NAME, key, &out[4..]);
+    out[0..4].copy_from_slice(&sum.to_be_bytes());
+    key
+}
+
+/// The row of `settled` with this bitmap.
+pub(in crate::store) fn encode_settled(key: (u64, u64), bitmap: &[u8]) -> Vec<u8> {
+    Record::of(bitmap).seal(SETTLED_NAME, key)
+}
+
+/// The bitmap of a row of `settled`; `None` when it is damaged.
+pub(in crate::store) fn decode_settled(key: (u64, u64), value: &[u8]) -> Option<&[u8]> {
+    open(SETTLED_NAME, key, value).map(|bitmap| bitmap.rest())
 }
 
 fn narrow(number: u64) -> u32 {
@@ -78,9 +95,9 @@ pub(in crate::store) struct BatchShape {
 }
 
 /// Reads a batch's shape; `None` when it is damaged.
-pub(in crate::store) fn read_shape(value: &[u8]) -> Option<BatchShape> {
+pub(in crate::store) fn read_shape(key: (u64, u64), value: &[u8]) -> Option<BatchShape> {
     let mut shape = BatchShape { span: 0, runs: Vec::new() };
-    shape.span = walk(value, |offset, count, _| {
+    shape.span = walk(key, value, |offset, count, _| {
         shape.runs.push((offset, count));
         Some(())
     })?;
@@ -88,13 +105,24 @@ pub(in crate::store) fn read_shape(value: &[u8]) -> Option<BatchShape> {
 }
 
 /// Checks the batch and visits each run: offset, count, and where its records lie.
-fn walk(value: &[u8], mut visit: impl FnMut(u64, u64, std::ops::Range<usize>) -> Option<()>) -> Option<u64> {
+fn walk(
+    key: (u64, u64),
+    value: &[u8],
+    mut visit: impl FnMut(u64, u64, std::ops::Range<usize>) -> Option<()>,
+) -> Option<u64> {
     let mut reader = Reader::new(value);
-    let checksum = reader.u32()?;
-    if crc32c::crc32c(value.get(4..)?) != checksum || reader.u8()? != FORMAT {
+    let sum = reader.u32()?;
+    let checked = reader.rest();
+    let expected = match reader.u8()? {
+        FORMAT => checksum(NAME, key, checked),
+        FORMAT_1 => crc32c::crc32c(checked),
+        _ => return None,
+    };
+    if sum != expected {
         return None;
     }
     let span = u64::from(reader.u32()?);
+    key.1.checked_add(span)?;
     let mut at = HEADER;
     while at < value.len() {
         let offset = u64::from(reader.u32()?);
@@ -112,7 +140,7 @@ fn walk(value: &[u8], mut visit: impl FnMut(u64, u64, std::ops::Range<usize>) ->
 
 /// Decodes the live messages of a batch from `from_seq` on; `None` when it is damaged.
 pub(in crate::store) fn decode_batch(
-    first_seq: u64,
+    key: (u64, u64),
     value: &[u8],
     from_seq: u64,
     is_settled: impl Fn(u64) -> bool,
@@ -121,7 +149,8 @@ pub(in crate::store) fn decode_batch(
     let data = Bytes::copy_from_slice(value);
     let mut offsets = Vec::new();
     let mut parts: Vec<(u64, u32, u32)> = Vec::new();
-    let span = walk(value, |offset, count, records| {
+    let (_, first_seq) = key;
+    let span = walk(key, value, |offset, count, records| {
         let mut at = records.start;
         for nth in 0..count {
             let seq = first_seq + offset + nth;
@@ -169,24 +198,26 @@ mod tests {
         builder.finish()
     }
 
+    const KEY: (u64, u64) = (3, 100);
+
     fn batch() -> Vec<u8> {
         let arena = arena(6);
         let mut out = Vec::new();
         let run = |first_seq, index, count| BatchRun { first_seq, arena: arena.clone(), index, count };
-        encode_batch(&[run(100, 0, 2), run(104, 4, 2)], &mut out);
+        assert_eq!(encode_batch(3, &[run(100, 0, 2), run(104, 4, 2)], &mut out), KEY);
         out
     }
 
     #[test]
     fn live_messages_come_back_in_dense_runs() {
-        let (end, loaded) = decode_batch(100, &batch(), 101, |seq| seq == 104, 1).expect("whole");
+        let (end, loaded) = decode_batch(KEY, &batch(), 101, |seq| seq == 104, 1).expect("whole");
         assert_eq!(end, 106);
         let got: Vec<_> = loaded
             .iter()
             .map(|part| (part.first_seq, part.count, part.arena.message(part.index).body().to_vec()))
             .collect();
         assert_eq!(got, [(101, 1, vec![1]), (105, 1, vec![5])]);
-        assert_eq!(read_shape(&batch()), Some(BatchShape { span: 6, runs: vec![(0, 2), (4, 2)] }));
+        assert_eq!(read_shape(KEY, &batch()), Some(BatchShape { span: 6, runs: vec![(0, 2), (4, 2)] }));
     }
 
     #[test]
@@ -195,8 +226,29 @@ mod tests {
         for at in 0..whole.len() {
             let mut damaged = whole.clone();
             damaged[at] ^= 0x40;
-            assert!(decode_batch(100, &damaged, 0, |_| false, 1).is_none(), "octet {at}");
+            assert!(decode_batch(KEY, &damaged, 0, |_| false, 1).is_none(), "octet {at}");
         }
-        assert!(decode_batch(100, &whole[..whole.len() - 1], 0, |_| false, 1).is_none());
+        assert!(decode_batch(KEY, &whole[..whole.len() - 1], 0, |_| false, 1).is_none());
+        for elsewhere in [(3, 101), (4, 100)] {
+            assert!(decode_batch(elsewhere, &whole, 0, |_| false, 1).is_none(), "{elsewhere:?}");
+        }
+    }
+
+    #[test]
+    fn a_batch_of_format_1_is_read_as_ever() {
+        let mut batch = batch();
+        batch[4] = FORMAT_1;
+        let sum = crc32c::crc32c(&batch[4..]);
+        batch[..4].copy_from_slice(&sum.to_be_bytes());
+        assert_eq!(read_shape(KEY, &batch).map(|shape| shape.span), Some(6));
+        batch[20] ^= 1;
+        assert_eq!(read_shape(KEY, &batch), None);
+    }
+
+    #[test]
+    fn which_messages_are_gone_is_known_only_if_it_is_whole() {
+        let row = encode_settled(KEY, &[5, 0]);
+        assert_eq!(decode_settled(KEY, &row), Some(&[5, 0][..]));
+        assert_eq!(decode_settled((3, 101), &row), None);
     }
 }

@@ -1,4 +1,4 @@
-//! Table `bindings`: bindings between durable ends. The key says it all; the value is empty.
+//! Table `bindings`: bindings between durable ends. The key says it all; the content is empty.
 //!
 //! Key: `vhost short string │ source short string │ kind u8 (0 queue, 1 exchange) │ queue number u64 or exchange short
 //! string │ routing key short string │ arguments table`.
@@ -7,11 +7,16 @@ use leveret_protocol::{ShortString, encode, table};
 use redb::TableDefinition;
 
 use super::Reader;
+use super::seal::{Record, open};
 use crate::engine::exchange::Destination;
 use crate::engine::queue::QueueId;
 use crate::engine::vhost::Binding;
 
-pub(in crate::store) const BINDINGS: TableDefinition<&[u8], ()> = TableDefinition::new("bindings");
+pub(in crate::store) const BINDINGS: TableDefinition<&[u8], &[u8]> = TableDefinition::new(NAME);
+/// The table in a store of format 1, with values of another type.
+pub(in crate::store) const BINDINGS_1: TableDefinition<&[u8], ()> = TableDefinition::new(NAME);
+
+const NAME: &str = "bindings";
 
 pub(in crate::store) fn key(vhost: &ShortString, binding: &Binding) -> Vec<u8> {
     let mut out = Vec::new();
@@ -32,7 +37,12 @@ pub(in crate::store) fn key(vhost: &ShortString, binding: &Binding) -> Vec<u8> {
     out
 }
 
-pub(in crate::store) fn decode(key: &[u8]) -> Option<(ShortString, Binding)> {
+pub(in crate::store) fn value(key: &[u8]) -> Vec<u8> {
+    Record::new().seal(NAME, key)
+}
+
+pub(in crate::store) fn decode(key: &[u8], value: &[u8]) -> Option<(ShortString, Binding)> {
+    open(NAME, key, value)?;
     let mut key = Reader::new(key);
     let vhost = key.short_string()?;
     let source = key.short_string()?;
@@ -60,7 +70,9 @@ mod tests {
                 routing_key: ShortString::from_static("k"),
                 arguments: FieldTable::new(),
             };
-            assert_eq!(decode(&key(&vhost, &binding)), Some((vhost.clone(), binding)));
+            let key = key(&vhost, &binding);
+            assert_eq!(decode(&key, &value(&key)), Some((vhost.clone(), binding)));
+            assert_eq!(decode(&key, &value(b"another")), None);
         }
     }
 }

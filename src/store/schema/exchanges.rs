@@ -1,16 +1,17 @@
 //! Table `exchanges`: durable exchanges. Key: vhost and name, two short strings.
 //!
-//! Value, format 1: `format u8 │ flags u8 (1 auto-delete, 2 internal) │ type short string │ arguments table`.
+//! Content: `flags u8 (1 auto-delete, 2 internal) │ type short string │ arguments table`.
 
 use leveret_protocol::{ShortString, encode, table};
 use redb::TableDefinition;
 
 use super::Reader;
+use super::seal::{Record, open};
 use crate::engine::vhost::ExchangeRecord;
 
-pub(in crate::store) const EXCHANGES: TableDefinition<&[u8], &[u8]> = TableDefinition::new("exchanges");
+pub(in crate::store) const EXCHANGES: TableDefinition<&[u8], &[u8]> = TableDefinition::new(NAME);
 
-const FORMAT: u8 = 1;
+const NAME: &str = "exchanges";
 
 pub(in crate::store) fn key(vhost: &ShortString, name: &ShortString) -> Vec<u8> {
     let mut out = Vec::new();
@@ -19,21 +20,18 @@ pub(in crate::store) fn key(vhost: &ShortString, name: &ShortString) -> Vec<u8> 
     out
 }
 
-pub(in crate::store) fn encode_value(record: &ExchangeRecord) -> Vec<u8> {
-    let mut out = vec![FORMAT, u8::from(record.auto_delete) | (u8::from(record.internal) << 1)];
-    encode::put_short_string(&mut out, record.kind.as_bytes());
-    table::put_table(&mut out, &record.arguments);
-    out
+pub(in crate::store) fn encode_value(key: &[u8], record: &ExchangeRecord) -> Vec<u8> {
+    let mut sealed = Record::new().u8(u8::from(record.auto_delete) | (u8::from(record.internal) << 1));
+    encode::put_short_string(sealed.content(), record.kind.as_bytes());
+    table::put_table(sealed.content(), &record.arguments);
+    sealed.seal(NAME, key)
 }
 
 pub(in crate::store) fn decode(key: &[u8], value: &[u8]) -> Option<(ShortString, ExchangeRecord)> {
+    let mut value = open(NAME, key, value)?;
     let mut key = Reader::new(key);
     let vhost = key.short_string()?;
     let name = key.short_string()?;
-    let mut value = Reader::new(value);
-    if value.u8()? != FORMAT {
-        return None;
-    }
     let flags = value.u8()?;
     let record = ExchangeRecord {
         name,
@@ -63,7 +61,8 @@ mod tests {
             internal: false,
             arguments: [(ShortString::from_static("a"), FieldValue::Int32(1))].into_iter().collect(),
         };
-        let read = decode(&key(&vhost, &record.name), &encode_value(&record));
+        let key = key(&vhost, &record.name);
+        let read = decode(&key, &encode_value(&key, &record));
         assert_eq!(read, Some((vhost, record)));
     }
 }

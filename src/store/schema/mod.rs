@@ -1,6 +1,7 @@
 //! The tables: a file each, with keys, values, layout and version. Keys sort; numbers that reached a disk are not reused.
 //!
-//! Every value starts with a format octet. Strings are short strings, tables are field tables as on the wire.
+//! Every record is sealed (`seal`): it carries a format octet, and a checksum over itself, its key and its table's name.
+//! Strings are short strings, tables are field tables as on the wire.
 
 pub(super) mod batches;
 pub(super) mod bindings;
@@ -11,6 +12,7 @@ pub(super) mod logs;
 pub(super) mod meta;
 pub(super) mod queues;
 pub(super) mod returns;
+pub(super) mod seal;
 
 use leveret_protocol::{FieldTable, ShortString, decode_table};
 

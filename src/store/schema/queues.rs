@@ -1,34 +1,31 @@
 //! Table `queues`: durable queues. Key: the queue's number.
 //!
-//! Value, format 1: `format u8 │ flags u8 (1 auto-delete, 2 messages wait in it for a
-//! delayed-message exchange of its name) │ shard u32 (0) │ vhost short string │ name short string │
-//! arguments table`. Everything else refers to a queue by its number.
+//! Content: `flags u8 (1 auto-delete, 2 messages wait in it for a delayed-message exchange of its name) │ shard u32 (0) │
+//! vhost short string │ name short string │ arguments table`. Everything else refers to a queue by its number.
 
 use leveret_protocol::{ShortString, encode, table};
 use redb::TableDefinition;
 
-use super::Reader;
+use super::seal::{Record, open};
 use crate::engine::queue::QueueId;
 use crate::engine::vhost::QueueRecord;
 
-pub(in crate::store) const QUEUES: TableDefinition<u64, &[u8]> = TableDefinition::new("queues");
+pub(in crate::store) const QUEUES: TableDefinition<u64, &[u8]> = TableDefinition::new(NAME);
 
-const FORMAT: u8 = 1;
+const NAME: &str = "queues";
 
 pub(in crate::store) fn encode_value(vhost: &ShortString, record: &QueueRecord) -> Vec<u8> {
-    let mut out = vec![FORMAT, u8::from(record.auto_delete) | u8::from(record.delays) << 1];
-    encode::put_u32(&mut out, 0);
-    encode::put_short_string(&mut out, vhost.as_bytes());
-    encode::put_short_string(&mut out, record.name.as_bytes());
-    table::put_table(&mut out, &record.arguments);
-    out
+    let mut sealed = Record::new().u8(u8::from(record.auto_delete) | u8::from(record.delays) << 1);
+    let out = sealed.content();
+    encode::put_u32(out, 0);
+    encode::put_short_string(out, vhost.as_bytes());
+    encode::put_short_string(out, record.name.as_bytes());
+    table::put_table(out, &record.arguments);
+    sealed.seal(NAME, record.id.get())
 }
 
 pub(in crate::store) fn decode(id: u64, value: &[u8]) -> Option<(ShortString, QueueRecord)> {
-    let mut value = Reader::new(value);
-    if value.u8()? != FORMAT {
-        return None;
-    }
+    let mut value = open(NAME, id, value)?;
     let flags = value.u8()?;
     value.u32()?;
     let vhost = value.short_string()?;

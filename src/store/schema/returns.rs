@@ -1,28 +1,24 @@
 //! Table `returns`: how often messages came back, in queues that count it. Key: lane and sequence number.
 //!
-//! Value, format 1: `format u8 │ count u32`. A row goes with its message.
+//! Content: `count u32`. A row goes with its message.
 
 use leveret_protocol::encode;
 use redb::TableDefinition;
 
-use super::Reader;
+use super::seal::{Record, open};
 
-pub(in crate::store) const RETURNS: TableDefinition<(u64, u64), &[u8]> = TableDefinition::new("returns");
+pub(in crate::store) const RETURNS: TableDefinition<(u64, u64), &[u8]> = TableDefinition::new(NAME);
 
-const FORMAT: u8 = 1;
+const NAME: &str = "returns";
 
-pub(in crate::store) fn encode_value(count: u32) -> Vec<u8> {
-    let mut out = vec![FORMAT];
-    encode::put_u32(&mut out, count);
-    out
+pub(in crate::store) fn encode_value(key: (u64, u64), count: u32) -> Vec<u8> {
+    let mut record = Record::new();
+    encode::put_u32(record.content(), count);
+    record.seal(NAME, key)
 }
 
-pub(in crate::store) fn decode(value: &[u8]) -> Option<u32> {
-    let mut value = Reader::new(value);
-    if value.u8()? != FORMAT {
-        return None;
-    }
-    value.u32()
+pub(in crate::store) fn decode(key: (u64, u64), value: &[u8]) -> Option<u32> {
+    open(NAME, key, value)?.u32()
 }
 
 #[cfg(test)]
@@ -31,8 +27,8 @@ mod tests {
 
     #[test]
     fn a_count_reads_back_as_written() {
-        assert_eq!(decode(&encode_value(77)), Some(77));
-        assert_eq!(decode(&[2, 0, 0, 0, 1]), None);
-        assert_eq!(decode(&[1, 0]), None);
+        assert_eq!(decode((5, 6), &encode_value((5, 6), 77)), Some(77));
+        assert_eq!(decode((5, 7), &encode_value((5, 6), 77)), None);
+        assert_eq!(decode((5, 6), &[2, 0]), None);
     }
 }
