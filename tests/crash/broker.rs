@@ -68,6 +68,11 @@ impl Broker {
         (status, std::fs::read_to_string(log).expect("the log can be read"))
     }
 
+    /// The process's number.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// kill -9.
     pub fn kill(mut self) {
         self.child.kill().expect("a child can be killed");

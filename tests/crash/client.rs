@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use leveret_protocol::{
@@ -59,7 +60,7 @@ struct Partial {
 
 /// A connection.
 pub struct Client {
-    stream: TcpStream,
+    stream: Arc<TcpStream>,
     input: Vec<u8>,
     /// Octets of `input` that are used up.
     used: usize,
@@ -85,7 +86,7 @@ impl Client {
         stream.set_read_timeout(Some(PATIENCE)).expect("a fresh socket");
         stream.set_write_timeout(Some(PATIENCE)).expect("a fresh socket");
         let (input, output) = (Vec::new(), PROTOCOL_HEADER.to_vec());
-        let mut client = Self { stream, input, used: 0, output, partial: HashMap::new(), frame_max };
+        let mut client = Self { stream: Arc::new(stream), input, used: 0, output, partial: HashMap::new(), frame_max };
         match client.call()? {
             Method::ConnectionStart(_) => {}
             other => return problem(format!("{} instead of start", other.name())),
@@ -111,6 +112,11 @@ impl Client {
         }
     }
 
+    /// Its socket, for who wants to cut the connection.
+    pub fn socket(&self) -> Weak<TcpStream> {
+        Arc::downgrade(&self.stream)
+    }
+
     /// Opens a channel.
     pub fn open_channel(&mut self, channel: u16) -> Outcome<()> {
         self.send(channel, channel::Open::default());
@@ -132,7 +138,7 @@ impl Client {
 
     /// Sends what was appended.
     pub fn flush(&mut self) -> Outcome<()> {
-        let sent = self.stream.write_all(&self.output);
+        let sent = (&*self.stream).write_all(&self.output);
         self.output.clear();
         match sent {
             Err(cause) if is_timeout(&cause) => problem("the broker does not read"),
@@ -254,7 +260,7 @@ impl Client {
         self.used = 0;
         let len = self.input.len();
         self.input.resize(len + READ_BYTES, 0);
-        let read = self.stream.read(&mut self.input[len..]);
+        let read = (&*self.stream).read(&mut self.input[len..]);
         self.input.truncate(len + read.as_ref().map_or(0, |count| *count));
         match read {
             Ok(0) => Err(Stop::Lost),

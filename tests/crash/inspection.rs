@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use leveret_protocol::{DeliveryTag, Method, ReplyCode, basic, channel, exchange, queue, tx};
 
 use crate::client::{Arrived, Client, Outcome, Stop, problem, s};
-use crate::ledger::{Contents, Ledger, Seen};
+use crate::ledger::{After, Contents, Ledger, Seen};
 use crate::log::{Done, Temporary};
 use crate::messages::{Came, MessageId, Queue};
 use crate::random::Random;
@@ -26,10 +26,14 @@ const KEPT_MAX: usize = 250;
 /// As [`KEPT_MAX`], for queues that grow over some rounds.
 const KEPT_DEEP_MAX: usize = 2500;
 
+/// As [`KEPT_MAX`], for each of the many queues.
+const KEPT_IN_MANY_MAX: usize = 8;
+
 /// A look at everything.
 pub struct Inspection {
     addr: SocketAddr,
     client: Client,
+    queues: Vec<Queue>,
     contents: Contents,
     tags: BTreeMap<(Queue, MessageId), DeliveryTag>,
     /// What is left for the next round.
@@ -37,31 +41,35 @@ pub struct Inspection {
 }
 
 impl Inspection {
-    /// Takes every message from every queue, and compares.
-    pub fn start(addr: SocketAddr, ledger: &mut Ledger, clean: bool) -> Outcome<Self> {
+    /// Takes every message from these queues, and compares. `reborn`: whether [`Queue::Reborn`] must be there.
+    pub fn start(addr: SocketAddr, ledger: &mut Ledger, queues: &[Queue], reborn: Done, after: After) -> Outcome<Self> {
         let mut client = Client::open(addr, 131_072)?;
-        client.open_channel(1)?;
-        topology::verify(&mut client, 1)?;
-        let mut expected = BTreeMap::new();
-        for queue in Queue::ALL {
-            expected.insert(queue, topology::ready(&mut client, 1, queue)?);
+        let is_there = exists(&mut client, 3, topology::passive(Queue::Reborn))?;
+        if expectation(reborn, Done::No).is_some_and(|expected| expected != is_there) {
+            return problem(format!("reborn is there: {is_there}; it was declared: {reborn:?}"));
         }
+        client.open_channel(1)?;
+        if !is_there {
+            client.send(1, topology::declaration(Queue::Reborn));
+            client.expect("queue.declare-ok")?;
+        }
+        let expected = topology::verify(&mut client, 1, queues)?;
         client.open_channel(2)?;
         client.send(2, tx::Select);
         client.expect("tx.select-ok")?;
         let (contents, tags, kept) = (Contents::new(), BTreeMap::new(), BTreeMap::new());
-        let mut this = Self { addr, client, contents, tags, kept };
-        for queue in Queue::ALL {
-            this.drain(queue)?;
+        let mut this = Self { addr, client, queues: queues.to_vec(), contents, tags, kept };
+        for (&queue, &expected) in queues.iter().zip(&expected) {
+            this.drain(queue, expected)?;
         }
         let deadline = Instant::now() + PATIENCE;
-        while !ledger.in_transit(&this.contents).is_empty() && Instant::now() < deadline {
-            for queue in Queue::ALL.into_iter().filter(|queue| is_moving(*queue)) {
-                this.drain(queue)?;
+        while !ledger.in_transit(&this.contents, after).is_empty() && Instant::now() < deadline {
+            for &queue in queues.iter().filter(|queue| is_moving(**queue)) {
+                this.drain(queue, 0)?;
             }
         }
-        ledger.compare(&this.contents, clean);
-        for (queue, expected) in expected {
+        ledger.compare(&this.contents, after);
+        for (&queue, &expected) in queues.iter().zip(&expected) {
             let found = this.contents[&queue].len();
             if found != expected && !is_moving(queue) {
                 return problem(format!("{} said it had {expected} messages, {found} came", queue.name()));
@@ -70,15 +78,16 @@ impl Inspection {
         Ok(this)
     }
 
-    /// Takes what is ready in a queue.
-    fn drain(&mut self, queue: Queue) -> Outcome<()> {
+    /// Takes what is ready in a queue, which is about so much.
+    fn drain(&mut self, queue: Queue, expected: usize) -> Outcome<()> {
         let found = self.contents.entry(queue).or_default();
+        let gets = expected.min(GETS) + 1;
         loop {
-            for _ in 0..GETS {
+            for _ in 0..gets {
                 self.client.send(2, basic::Get { queue: s(queue.name()), no_ack: false });
             }
             let mut empty = false;
-            for _ in 0..GETS {
+            for _ in 0..gets {
                 let Arrived { method, content, .. } = self.client.next()?;
                 match (method, content) {
                     (Method::BasicGetOk(get), Some(content)) => {
@@ -103,6 +112,7 @@ impl Inspection {
             // Empty queues and queues found on disk go different ways in the broker.
             let limit = match random.between(0, 9) {
                 0..=4 => 0,
+                _ if matches!(queue, Queue::Many(_)) => random.count(0, KEPT_IN_MANY_MAX),
                 5..=7 => random.count(0, KEPT_MAX),
                 _ => KEPT_DEEP_MAX,
             };
@@ -131,6 +141,17 @@ impl Inspection {
         Ok(())
     }
 
+    /// Removes everything that was found.
+    pub fn take_all(mut self, ledger: &mut Ledger) -> Outcome<()> {
+        self.client.send(2, basic::Ack { delivery_tag: DeliveryTag::new(0), multiple: true });
+        self.client.send(2, tx::Commit);
+        self.client.expect("tx.commit-ok")?;
+        for (&queue, found) in &self.contents {
+            ledger.removed(queue, &found.iter().map(|seen| seen.id).collect::<Vec<_>>());
+        }
+        self.client.close()
+    }
+
     /// Puts everything back.
     pub fn close(self) -> Outcome<()> {
         self.client.close()
@@ -142,15 +163,13 @@ impl Inspection {
         let mut client = Client::open(self.addr, 4096)?;
         client.open_channel(1)?;
         let deadline = Instant::now() + PATIENCE;
-        for (queue, kept) in self.kept.into_iter().filter(|(queue, _)| !is_moving(*queue)) {
-            loop {
-                let ready = topology::ready(&mut client, 1, queue)?;
-                if ready == kept {
-                    break;
-                }
-                if Instant::now() > deadline {
-                    return problem(format!("{} has {ready} messages instead of {kept}", queue.name()));
-                }
+        let queues: Vec<_> = self.queues.into_iter().filter(|queue| !is_moving(*queue)).collect();
+        loop {
+            let ready = topology::ready_in(&mut client, 1, &queues)?;
+            let mut compared = queues.iter().zip(ready).map(|(queue, ready)| (*queue, ready, self.kept[queue]));
+            let Some((queue, ready, kept)) = compared.find(|(_, ready, kept)| ready != kept) else { break };
+            if Instant::now() > deadline {
+                return problem(format!("{} has {ready} messages instead of {kept}", queue.name()));
             }
         }
         client.close()
@@ -163,12 +182,12 @@ fn is_moving(queue: Queue) -> bool {
 }
 
 /// What came of the temporary definitions; they are removed.
-pub fn check_temporaries(addr: SocketAddr, temporaries: &[Temporary], clean: bool) -> Outcome<()> {
+pub fn check_temporaries(addr: SocketAddr, temporaries: &[Temporary], after: After) -> Outcome<()> {
     let mut client = Client::open(addr, 4096)?;
     for (number, temporary) in temporaries.iter().enumerate() {
         // Each on a channel of its own, because what is missing closes the channel.
         let channel = u16::try_from(number % 8).expect("small") + 1;
-        let faults = check_temporary(&mut client, channel, temporary, clean)?;
+        let faults = check_temporary(&mut client, channel, temporary, after)?;
         if !faults.is_empty() {
             return problem(format!("{faults:?}: {temporary:?}"));
         }
@@ -211,7 +230,7 @@ fn check_temporary(
     client: &mut Client,
     channel: u16,
     temporary: &Temporary,
-    clean: bool,
+    after: After,
 ) -> Outcome<BTreeSet<&'static str>> {
     let mut faults = BTreeSet::new();
     let name = s(&temporary.name);
@@ -236,8 +255,8 @@ fn check_temporary(
             match (method, content) {
                 (Method::BasicGetOk(get), Some(content)) if content.body == temporary.name.as_bytes() => {
                     messages += 1;
-                    // Nobody got it before, but only after an orderly stop does the broker know.
-                    compare("flag", Some(!clean), get.redelivered);
+                    // Nobody got it before, but after a crash the broker does not know that.
+                    compare("flag", Some(after == After::Kill), get.redelivered);
                 }
                 (Method::BasicGetEmpty(_), None) => break,
                 (other, _) => return problem(format!("unexpected: {other:?}")),

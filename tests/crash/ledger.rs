@@ -4,14 +4,36 @@
 //! once it died, or it is gone. What clients did since the last look says where it may be now; what one operation did to
 //! several tokens (a [`Group`]) must show as a whole or not at all. After a comparison everything is certain again.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt::Write;
 
-use crate::log::{Delivery, Ending, Log, Published, Settlement, Transaction, Verdict};
+use crate::log::{Delivery, Done, Ending, Log, Published, Removal, Settlement, Transaction, Verdict};
 use crate::messages::{Came, MessageId, Queue, Sent};
 
 /// Problems described in full.
 const PROBLEMS_SHOWN: usize = 8;
+
+/// Rounds after which a message that is gone is forgotten, if it does not turn up again before. A message that nobody
+/// knows is a problem, too; only its history is lost.
+const REMEMBERED_ROUNDS: u32 = 4;
+
+/// What happened before a look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum After {
+    /// kill -9: nobody knows what was delivered, and only what is stored is there.
+    Kill,
+    /// An orderly stop: only what is stored is there.
+    Stop,
+    /// All connections were lost, and the broker went on.
+    Cut,
+}
+
+impl After {
+    /// What became of the broker, by what it says when it starts.
+    pub const fn start(clean: bool) -> Self {
+        if clean { Self::Stop } else { Self::Kill }
+    }
+}
 
 /// How sure something is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,7 +50,8 @@ struct Token {
     at: Option<Queue>,
     exists: Certainty,
     acked: Certainty,
-    rejected: bool,
+    /// Whether it left its home for the graveyard because somebody said so.
+    rejected: Certainty,
     /// It was there at the last look.
     old: bool,
 }
@@ -36,7 +59,7 @@ struct Token {
 impl Token {
     /// Whether it may have gone from its home to the graveyard since the last look.
     fn may_have_died(&self) -> bool {
-        self.at == Some(self.home) && (self.rejected || self.home.drains_itself())
+        self.at == Some(self.home) && (self.rejected != Certainty::No || self.home.drains_itself())
     }
 
     fn must_be_there(&self) -> bool {
@@ -86,10 +109,16 @@ pub struct Totals {
     pub deliveries: usize,
     pub found: usize,
     pub moved: usize,
+    /// Those of them that had come back too often.
+    pub given_up: usize,
     /// Tokens of which it was not certain whether they would be there.
     pub in_doubt: usize,
     /// Operations on several queues whose outcome was not known.
     pub groups_in_doubt: usize,
+    /// Purged queues and deleted queues.
+    pub removals: usize,
+    /// Acks and rejects that were known to be stored.
+    pub settled_for_sure: usize,
 }
 
 /// Everything that is known about the messages.
@@ -100,6 +129,8 @@ pub struct Ledger {
     /// Messages with a token that is not gone.
     live: BTreeSet<MessageId>,
     groups: Vec<Group>,
+    /// Messages that were found to be gone, by the round in which they were.
+    gone: Vec<(u32, MessageId)>,
     problems: Vec<String>,
     pub totals: Totals,
 }
@@ -151,7 +182,7 @@ impl Ledger {
         let mut settled = BTreeSet::new();
         for settlement in &log.settlements {
             self.on_settlement(settlement);
-            let Settlement { queue, id, verdict } = *settlement;
+            let Settlement { queue, id, verdict, .. } = *settlement;
             // Where nobody leaves, what left the queue cannot be delivered from it once more.
             let leaves = verdict != Verdict::Requeue && !log.deserted.contains(&queue);
             if leaves && !settled.insert((queue, id)) {
@@ -159,15 +190,21 @@ impl Ledger {
             }
         }
         self.on_auto_ack(&log.auto_acked);
+        for removal in &log.removals {
+            self.on_removal(removal);
+        }
         self.on_deliveries(log.deliveries, &log.deserted);
     }
 
     fn add(&mut self, sent: Sent, exists: Certainty, event: String) {
         let at = |home| (exists != Certainty::No).then_some(home);
-        let token = |home| Token { home, at: at(home), exists, acked: Certainty::No, rejected: false, old: false };
+        let token =
+            |home| Token { home, at: at(home), exists, acked: Certainty::No, rejected: Certainty::No, old: false };
         let tokens = sent.route.queues().into_iter().map(token).collect();
         let known = Known { sent, tokens, delivered: BTreeMap::new(), history: vec![(self.round, event)] };
-        if exists != Certainty::No {
+        if exists == Certainty::No {
+            self.gone.push((self.round, sent.id));
+        } else {
             self.live.insert(sent.id);
         }
         if self.messages.insert(sent.id, known).is_some() {
@@ -201,25 +238,24 @@ impl Ledger {
         for sent in &created {
             self.add(*sent, certainty, format!("published in a transaction, {ending:?}"));
         }
-        for id in &acked {
-            self.note(
-                *id,
-                format!("acked in a transaction, {ending:?}, with {:?}", created.first().map(|sent| sent.id)),
-            );
-            let token = self.token_in(*id, Queue::TxIn);
+        let first = created.first().map(|sent| sent.id);
+        for &(queue, id) in &acked {
+            self.note(id, format!("acked in {} in a transaction, {ending:?}, with {first:?}", queue.name()));
+            let token = self.token_in(id, queue);
             match token {
-                // It is settled once; a second transaction can only have it after the first was rolled back.
-                Some(token) if certainty != Certainty::No && token.acked != Certainty::No => {
-                    self.problem("acked in two transactions", *id);
+                // It is settled once; a second transaction can only have it after the first was rolled back. In other
+                // queues it may come back from a consumer whose ack was not read.
+                Some(token) if queue == Queue::TxIn && certainty != Certainty::No && token.acked != Certainty::No => {
+                    self.problem("acked in two transactions", id);
                 }
-                Some(token) => token.acked = certainty,
-                None => self.problem("delivered from tx-in, where it cannot be", *id),
+                Some(token) => token.acked = token.acked.max(certainty),
+                None => self.problem(&format!("delivered from {}, where it cannot be", queue.name()), id),
             }
         }
         if ending == Ending::InDoubt {
             let created = created.iter().flat_map(|sent| sent.route.queues().into_iter().map(|queue| (sent.id, queue)));
-            let acked = acked.into_iter().map(|id| (id, Queue::TxIn));
-            self.groups.push(Group { created: created.collect(), acked: acked.collect() });
+            let acked = acked.into_iter().map(|(queue, id)| (id, queue)).collect();
+            self.groups.push(Group { created: created.collect(), acked });
         }
     }
 
@@ -230,13 +266,43 @@ impl Ledger {
     }
 
     fn on_settlement(&mut self, settlement: &Settlement) {
-        let Settlement { queue, id, verdict } = *settlement;
-        self.note(id, format!("{verdict:?} in {}", queue.name()));
+        let Settlement { queue, id, verdict, stored } = *settlement;
+        self.note(id, format!("{verdict:?} in {}{}", queue.name(), if stored { ", stored" } else { "" }));
+        let certainty = if stored { Certainty::Yes } else { Certainty::Perhaps };
+        self.totals.settled_for_sure += usize::from(stored && verdict != Verdict::Requeue);
         match (self.token_in(id, queue), verdict) {
             // Reported with the delivery.
             (None, _) | (_, Verdict::Requeue) => {}
-            (Some(token), Verdict::Ack) => token.acked = token.acked.max(Certainty::Perhaps),
-            (Some(token), Verdict::Reject) => token.rejected = true,
+            (Some(token), Verdict::Ack) => token.acked = token.acked.max(certainty),
+            (Some(token), Verdict::Reject) => token.rejected = token.rejected.max(certainty),
+        }
+    }
+
+    /// A queue without consumers lost what was in it, all at once.
+    fn on_removal(&mut self, removal: &Removal) {
+        let Removal { queue, stream, below, done } = *removal;
+        let certainty = match done {
+            Done::No => return,
+            Done::InDoubt => Certainty::Perhaps,
+            Done::Yes => Certainty::Yes,
+        };
+        self.totals.removals += 1;
+        let mut removed = Vec::new();
+        for id in &self.live {
+            let Some(known) = self.messages.get_mut(id) else { continue };
+            let before = id.stream == stream && id.number < below;
+            for token in known.tokens.iter_mut().filter(|token| token.at == Some(queue) && (token.old || before)) {
+                if token.acked == Certainty::No {
+                    removed.push((*id, queue));
+                }
+                token.acked = token.acked.max(certainty);
+            }
+        }
+        for (id, _) in &removed {
+            self.note(*id, format!("removed with all in {}, {done:?}", queue.name()));
+        }
+        if done == Done::InDoubt {
+            self.groups.push(Group { created: Vec::new(), acked: removed });
         }
     }
 
@@ -253,7 +319,7 @@ impl Ledger {
     /// Checks deliveries: known messages, as they were published, flagged as they must be, in order.
     fn on_deliveries(&mut self, deliveries: Vec<Delivery>, deserted: &BTreeSet<Queue>) {
         self.totals.deliveries += deliveries.len();
-        let mut last: HashMap<(u32, u32, u8), u32> = HashMap::new();
+        let mut last: HashMap<(u32, Queue, u32, u8), u32> = HashMap::new();
         let mut first: BTreeSet<(Queue, MessageId)> = BTreeSet::new();
         for delivery in deliveries.iter().filter(|delivery| !delivery.redelivered) {
             first.insert((delivery.queue, delivery.id));
@@ -290,7 +356,7 @@ impl Ledger {
                 self.problem(&format!("flagged at its first delivery from {}", queue.name()), id);
             }
             if !redelivered && queue.death().is_none() {
-                let last = last.entry((consumer, id.stream, sent.priority)).or_insert(id.number);
+                let last = last.entry((consumer, queue, id.stream, sent.priority)).or_insert(id.number);
                 let before = std::mem::replace(last, id.number);
                 if before > id.number {
                     self.problem(&format!("delivered from {} after {before}", queue.name()), id);
@@ -300,29 +366,28 @@ impl Ledger {
     }
 
     /// Tokens that must be in one of two queues and have been seen in neither, because they move by themselves.
-    pub fn in_transit(&self, contents: &Contents) -> Vec<MessageId> {
-        let seen = |token: &Token, id: MessageId| {
-            token.chain().any(|queue| contents.get(&queue).is_some_and(|found| found.iter().any(|seen| seen.id == id)))
-        };
+    pub fn in_transit(&self, contents: &Contents, after: After) -> Vec<MessageId> {
+        let mut found = HashSet::new();
+        for (&queue, seen) in contents {
+            found.extend(seen.iter().map(|seen| (queue, seen.id)));
+        }
         let moving = |id: &&MessageId| {
             let known = &self.messages[*id];
-            known.sent.persistent
-                && known
-                    .tokens
-                    .iter()
-                    .any(|token| token.home.drains_itself() && token.must_be_there() && !seen(token, **id))
+            let seen = |token: &Token| token.chain().any(|queue| found.contains(&(queue, **id)));
+            (known.sent.persistent || after == After::Cut)
+                && known.tokens.iter().any(|token| token.home.drains_itself() && token.must_be_there() && !seen(token))
         };
         self.live.iter().filter(moving).copied().collect()
     }
 
-    /// Compares what was found after a restart with what must, may and must not be there. `clean`: the stop was orderly.
-    pub fn compare(&mut self, contents: &Contents, clean: bool) {
+    /// Compares what was found with what must, may and must not be there.
+    pub fn compare(&mut self, contents: &Contents, after: After) {
         let mut places: HashMap<MessageId, Vec<Queue>> = HashMap::new();
         for (&queue, found) in contents {
             self.totals.found += found.len();
             self.check_order(queue, found);
             for seen in found {
-                self.check_found(queue, seen, clean);
+                self.check_found(queue, seen, after);
                 places.entry(seen.id).or_default().push(queue);
             }
         }
@@ -330,7 +395,7 @@ impl Ledger {
         let mut located: HashMap<(MessageId, Queue), Option<Queue>> = HashMap::new();
         for id in live {
             let found = places.remove(&id).unwrap_or_default();
-            self.check_places(id, found, &mut located);
+            self.check_places(id, found, after, &mut located);
         }
         for (id, found) in places {
             let names: Vec<_> = found.iter().map(|queue| queue.name()).collect();
@@ -340,6 +405,19 @@ impl Ledger {
             self.check_group(&group, &located);
         }
         self.settle_accounts(&located);
+        self.forget();
+    }
+
+    /// Forgets what has been gone for long.
+    fn forget(&mut self) {
+        let (round, messages) = (self.round, &mut self.messages);
+        self.gone.retain(|(gone, id)| {
+            let recent = gone + REMEMBERED_ROUNDS > round;
+            if !recent {
+                messages.remove(id);
+            }
+            recent
+        });
     }
 
     fn check_order(&mut self, queue: Queue, found: &[Seen]) {
@@ -364,7 +442,7 @@ impl Ledger {
         }
     }
 
-    fn check_found(&mut self, queue: Queue, seen: &Seen, clean: bool) {
+    fn check_found(&mut self, queue: Queue, seen: &Seen, after: After) {
         let Some(known) = self.messages.get(&seen.id) else { return };
         if let Some(fault) = known.sent.fault(queue, &seen.came) {
             self.problem(&format!("found in {}: {fault}", queue.name()), seen.id);
@@ -372,7 +450,10 @@ impl Ledger {
         }
         // A message may have died after the restart: then it is new in its graveyard.
         let may_be_new = queue.death().is_some_and(|(source, _)| source.drains_itself());
-        let must_be_flagged = if clean { known.delivered.contains_key(&queue) } else { !may_be_new };
+        let must_be_flagged = match after {
+            After::Kill => !may_be_new,
+            After::Stop | After::Cut => known.delivered.contains_key(&queue),
+        };
         if must_be_flagged && !seen.redelivered {
             self.problem(&format!("found in {} without the flag", queue.name()), seen.id);
         }
@@ -382,10 +463,12 @@ impl Ledger {
         &mut self,
         id: MessageId,
         mut found: Vec<Queue>,
+        after: After,
         located: &mut HashMap<(MessageId, Queue), Option<Queue>>,
     ) {
         let known = &self.messages[&id];
-        let persistent = known.sent.persistent;
+        // Without a restart memory is as good as disk.
+        let persistent = known.sent.persistent || after == After::Cut;
         let mut faults = Vec::new();
         for token in known.tokens.iter().filter(|token| token.at.is_some()) {
             let here: Vec<_> = found.extract_if(.., |queue| token.chain().any(|place| place == *queue)).collect();
@@ -406,11 +489,15 @@ impl Ledger {
                     faults.push(format!("found in {} though it is transient", queue.name()));
                 }
                 Some(queue) if token.acked == Certainty::Yes => {
-                    faults.push(format!("found in {} after a transaction acked it", queue.name()));
+                    faults.push(format!("found in {} after it was removed for good", queue.name()));
+                }
+                Some(queue) if queue == token.home && token.rejected == Certainty::Yes => {
+                    faults.push(format!("found in {} after its death was stored", queue.name()));
                 }
                 Some(queue) => {
                     let died = token.at != Some(queue);
                     self.totals.moved += usize::from(died);
+                    self.totals.given_up += usize::from(died && queue == Queue::GivenUp);
                     if died && !token.may_have_died() {
                         faults.push(format!("moved from {:?} to {} for no reason", token.at, queue.name()));
                     }
@@ -477,7 +564,7 @@ impl Ledger {
                     at: place,
                     exists: Certainty::Yes,
                     acked: Certainty::No,
-                    rejected: false,
+                    rejected: Certainty::No,
                     old: true,
                 };
                 // A move that the crash undid will be made again, with a new copy.
@@ -494,6 +581,7 @@ impl Ledger {
         }
         for id in gone {
             self.live.remove(&id);
+            self.gone.push((self.round, id));
         }
     }
 
@@ -506,6 +594,7 @@ impl Ledger {
             }
             if self.messages[&id].tokens.iter().all(|token| token.at.is_none()) {
                 self.live.remove(&id);
+                self.gone.push((self.round, id));
             }
         }
     }

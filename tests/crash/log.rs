@@ -25,8 +25,7 @@ pub enum Ending {
 #[derive(Clone, Debug)]
 pub struct Transaction {
     pub created: Vec<Sent>,
-    /// Messages of [`Queue::TxIn`].
-    pub acked: Vec<MessageId>,
+    pub acked: Vec<(Queue, MessageId)>,
     pub ending: Ending,
 }
 
@@ -57,6 +56,19 @@ pub struct Settlement {
     pub queue: Queue,
     pub id: MessageId,
     pub verdict: Verdict,
+    /// Something that was asked for later, on the same connection, is known to be on disk: so this is, too.
+    pub stored: bool,
+}
+
+/// A queue that nobody consumes from was purged or deleted, by the only client that publishes to it.
+#[derive(Clone, Copy, Debug)]
+pub struct Removal {
+    pub queue: Queue,
+    /// What the client publishes.
+    pub stream: u32,
+    /// The number of its next message: those below were published before.
+    pub below: u32,
+    pub done: Done,
 }
 
 /// What is known of a definition that came and went.
@@ -68,6 +80,15 @@ pub enum Done {
     InDoubt,
     /// The broker said so.
     Yes,
+}
+
+/// Definitions that change all the time.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Standing {
+    /// Whether [`Queue::Reborn`] is there.
+    pub reborn: Done,
+    /// Which of [`crate::topology::SHIFTS`] are there.
+    pub shifts: [Done; 3],
 }
 
 /// A queue with a binding and one message in it, and an exchange, all of the same name.
@@ -94,6 +115,11 @@ pub struct Log {
     /// Queues with a consumer that does not ack.
     pub auto_acked: BTreeSet<Queue>,
     pub temporaries: Vec<Temporary>,
+    /// What one client removed, in its order.
+    pub removals: Vec<Removal>,
+    /// Where these are in the end; `None` from clients that do not touch them.
+    pub reborn: Option<Done>,
+    pub shifts: Option<[Done; 3]>,
     pub problems: Vec<String>,
 }
 
@@ -107,6 +133,9 @@ impl Log {
         self.deserted.extend(other.deserted);
         self.auto_acked.extend(other.auto_acked);
         self.temporaries.extend(other.temporaries);
+        self.removals.extend(other.removals);
+        self.reborn = other.reborn.or(self.reborn);
+        self.shifts = other.shifts.or(self.shifts);
         self.problems.extend(other.problems);
     }
 }

@@ -8,8 +8,12 @@
 //! shown here.
 //!
 //! `LEVERET_CRASH_SEED` repeats the random decisions of a run, although not the moment at which the machine carries them out;
-//! `LEVERET_CRASH_ROUNDS` sets the number of rounds. After a failure the directory stays: the broker's log, the store, and
-//! the store as it was before the last start.
+//! `LEVERET_CRASH_ROUNDS` sets the number of rounds, or `LEVERET_CRASH_SECONDS` how long they go on. 200 kills, which
+//! `.ci/soak` does, too:
+//!
+//!     LEVERET_CRASH_ROUNDS=200 cargo test --release --test crash nothing_confirmed -- --nocapture
+//!
+//! After a failure the directory stays: the broker's log, the store, and the store as it was before the last start.
 #![expect(
     unreachable_pub,
     clippy::disallowed_methods,
@@ -27,6 +31,8 @@ mod messages;
 mod orderly;
 mod random;
 mod returns;
+#[cfg(target_os = "linux")]
+mod soak;
 mod storm;
 mod streams;
 mod topology;
@@ -41,9 +47,9 @@ use tempfile::TempDir;
 use crate::broker::{Broker, log_tail};
 use crate::client::{Client, Stop, s};
 use crate::inspection::{Inspection, check_temporaries, must};
-use crate::ledger::Ledger;
-use crate::log::Temporary;
-use crate::messages::Queue;
+use crate::ledger::{After, Ledger};
+use crate::log::{Done, Log, Standing, Temporary};
+use crate::messages::{Queue, WIDTHS};
 use crate::random::Random;
 use crate::traffic::{Numbers, Plan, Traffic};
 
@@ -51,7 +57,7 @@ use crate::traffic::{Numbers, Plan, Traffic};
 const ROUNDS: u32 = 20;
 
 /// When the broker is killed, in milliseconds after the clients have begun.
-const KILL_MS: (u64, u64) = (5, 400);
+const KILL_MS: (u64, u64) = (5, 700);
 
 /// Rounds of the test of a deep queue, and when the broker is killed in them.
 const DEEP_ROUNDS: u32 = 3;
@@ -64,8 +70,8 @@ const DELAY_ROUNDS: u32 = 6;
 const STREAM_ROUNDS: u32 = 8;
 const STREAM_KILL_MS: (u64, u64) = (20, 400);
 
-/// The store's file in the data directory.
-const STORE_FILE: &str = "leveret.redb";
+/// The store's files in the data directory begin with this.
+const STORE_FILES: &str = "leveret.";
 
 /// A data directory with a log beside it; both stay when the test fails.
 struct Place {
@@ -82,10 +88,14 @@ impl Place {
     }
 
     fn start(&self) -> Broker {
-        let store = self.data.join(STORE_FILE);
-        if store.exists() {
-            let before = self.data.with_file_name("before.redb");
-            std::fs::copy(store, before).expect("the store can be copied");
+        // Nobody writes: what was killed has been waited for.
+        let before = self.data.with_file_name("before");
+        std::fs::create_dir_all(&before).expect("a directory can be made");
+        for entry in std::fs::read_dir(&self.data).into_iter().flatten() {
+            let entry = entry.expect("the data directory can be read");
+            if entry.file_name().to_string_lossy().starts_with(STORE_FILES) {
+                std::fs::copy(entry.path(), before.join(entry.file_name())).expect("the store can be copied");
+            }
         }
         Broker::start(&self.data, &self.log)
     }
@@ -113,10 +123,13 @@ struct Trial {
     random: Random,
     numbers: Numbers,
     ledger: Ledger,
+    queues: Vec<Queue>,
     temporaries: Vec<Temporary>,
+    standing: Standing,
 }
 
 impl Trial {
+    /// A trial with the queues that have a meaning of their own.
     fn new() -> Self {
         let seed = setting("LEVERET_CRASH_SEED").unwrap_or_else(|| {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
@@ -128,8 +141,17 @@ impl Trial {
             random: Random::new(seed),
             numbers: Numbers::default(),
             ledger: Ledger::default(),
+            queues: Queue::ALL.to_vec(),
             temporaries: Vec::new(),
+            standing: Standing { reborn: Done::Yes, ..Standing::default() },
         }
+    }
+
+    /// The same with the many queues.
+    fn wide() -> Self {
+        let mut trial = Self::new();
+        trial.queues.extend(Queue::many());
+        trial
     }
 
     fn fail(&self, what: &str) -> ! {
@@ -148,14 +170,16 @@ impl Trial {
         let broker = self.place.start();
         let mut client = self.step("connecting", Client::open(broker.addr, 4096));
         self.step("opening a channel", client.open_channel(1));
-        self.step("declaring", topology::declare(&mut client, 1));
+        self.step("declaring", topology::declare(&mut client, 1, &self.queues));
         broker.kill();
     }
 
     /// Looks into every queue and fails if something is wrong.
-    fn inspect(&mut self, broker: &Broker) -> Inspection {
-        let inspection = Inspection::start(broker.addr, &mut self.ledger, broker.clean_start);
+    fn inspect(&mut self, broker: &Broker, after: After) -> Inspection {
+        let reborn = self.standing.reborn;
+        let inspection = Inspection::start(broker.addr, &mut self.ledger, &self.queues, reborn, after);
         let inspection = self.step("inspection", inspection);
+        self.standing.reborn = Done::Yes;
         if let Some(verdict) = self.ledger.verdict() {
             self.fail(&verdict);
         }
@@ -170,7 +194,8 @@ impl Trial {
             Broker::start_and_kill(&self.place.data, &self.place.log, lifetime);
         }
         let broker = self.place.start();
-        let mut inspection = self.inspect(&broker);
+        let after = After::start(broker.clean_start);
+        let mut inspection = self.inspect(&broker, after);
         let thinned = inspection.thin_out(&mut self.ledger, &mut self.random);
         self.step("thinning out", thinned);
         if self.random.once_in(8) {
@@ -180,26 +205,43 @@ impl Trial {
         }
         self.step("putting back", inspection.finish());
         let temporaries = std::mem::take(&mut self.temporaries);
-        let checked = check_temporaries(broker.addr, &temporaries, broker.clean_start);
+        let checked = check_temporaries(broker.addr, &temporaries, after);
         self.step("temporary definitions", checked);
         broker
     }
 
     /// Clients work until `end` has ended the broker; it says whether the broker was told before.
     fn work(&mut self, plan: Plan, broker: Broker, end: impl FnOnce(Broker, &mut Random) -> bool) {
-        let traffic = Traffic::start(plan, broker.addr, self.ledger.round(), &mut self.random, &self.numbers);
+        let traffic = self.start_traffic(plan, &broker);
         let told = end(broker, &mut self.random);
-        let mut log = traffic.finish();
-        if told {
-            // It closes one connection after the other: what one client had goes to the next.
-            log.deserted.extend(Queue::ALL);
+        self.absorb(traffic.finish(), told);
+    }
+
+    fn start_traffic(&mut self, plan: Plan, broker: &Broker) -> Traffic {
+        let round = self.ledger.round();
+        Traffic::start(plan, broker.addr, round, &mut self.random, &self.numbers, self.standing)
+    }
+
+    /// Takes in what the clients did; `one_by_one`: connections ended one after the other, so that what one client had may
+    /// have gone to the next.
+    fn absorb(&mut self, mut log: Log, one_by_one: bool) {
+        if one_by_one {
+            log.deserted.extend(&self.queues);
         }
         self.temporaries = std::mem::take(&mut log.temporaries);
+        self.standing.reborn = log.reborn.unwrap_or(self.standing.reborn);
+        self.standing.shifts = log.shifts.unwrap_or(self.standing.shifts);
         self.ledger.absorb(log);
         if let Some(verdict) = self.ledger.verdict() {
             self.fail(&verdict);
         }
     }
+}
+
+/// One round works on one of the many queues, the next on ten, the next on all.
+fn plan(round: u32) -> Plan {
+    let widths = u32::try_from(WIDTHS.len()).expect("few");
+    Plan::Everything(WIDTHS[usize::try_from(round % widths).expect("few")])
 }
 
 fn random_pause(random: &mut Random) {
@@ -208,14 +250,18 @@ fn random_pause(random: &mut Random) {
 
 #[test]
 fn nothing_confirmed_is_lost_when_the_broker_is_killed() {
-    let mut trial = Trial::new();
-    let rounds = setting("LEVERET_CRASH_ROUNDS").map_or(ROUNDS, |rounds| u32::try_from(rounds).expect("not that many"));
+    let mut trial = Trial::wide();
+    let wanted = setting("LEVERET_CRASH_ROUNDS").map_or(ROUNDS, |rounds| u32::try_from(rounds).expect("not that many"));
+    let time = setting("LEVERET_CRASH_SECONDS").map(Duration::from_secs);
     let started = Instant::now();
     trial.define();
-    for round in 1..=rounds {
+    let mut rounds = 0;
+    while time.map_or(rounds < wanted, |time| started.elapsed() < time) {
+        rounds += 1;
+        let round = rounds;
         trial.ledger.begin_round(round);
         let broker = trial.restart();
-        trial.work(Plan::Everything, broker, |broker, random| {
+        trial.work(plan(round), broker, |broker, random| {
             random_pause(random);
             let told = random.once_in(6);
             if told {
@@ -231,14 +277,14 @@ fn nothing_confirmed_is_lost_when_the_broker_is_killed() {
     // The last one stops in good order, under load.
     trial.ledger.begin_round(rounds + 1);
     let broker = trial.restart();
-    trial.work(Plan::Everything, broker, |broker, random| {
+    trial.work(plan(rounds + 1), broker, |broker, random| {
         random_pause(random);
         broker.terminate();
         true
     });
     let broker = trial.place.start();
     assert!(broker.clean_start, "the stop was orderly\n{}", log_tail(&trial.place.log));
-    let inspection = trial.inspect(&broker);
+    let inspection = trial.inspect(&broker, After::Stop);
     // Closed, so that everything is back in its queue before it is purged.
     trial.step("closing", inspection.close());
     trial.stop_in_good_order(broker);
@@ -277,8 +323,11 @@ impl Trial {
             && totals.found >= 20 * rounds
             && totals.transactions >= rounds
             && totals.moved >= rounds
+            && totals.given_up > 0
             && totals.in_doubt >= rounds
-            && totals.groups_in_doubt > 0;
+            && totals.groups_in_doubt > 0
+            && totals.removals >= rounds
+            && totals.settled_for_sure >= rounds;
         assert!(enough, "too little happened: {totals:?}");
     }
 }
@@ -300,7 +349,7 @@ fn a_queue_deeper_than_memory_survives_kills_in_a_row() {
             });
             broker = trial.place.start();
         }
-        let inspection = trial.inspect(&broker);
+        let inspection = trial.inspect(&broker, After::Kill);
         trial.step("closing", inspection.close());
         broker.kill();
         eprintln!("round {round}: {:?}", trial.ledger.totals);
@@ -440,7 +489,7 @@ fn a_second_broker_on_the_same_data_directory_refuses_and_the_first_goes_on() {
     must("declaring", client.expect("queue.declare-ok")).expect("the first broker goes on");
     drop(client);
     first.terminate();
-    assert!(Path::new(&place.data).join(STORE_FILE).exists());
+    assert!(Path::new(&place.data).join("leveret.redb").exists());
     // Nothing was damaged.
     let broker = place.start();
     assert!(broker.clean_start);

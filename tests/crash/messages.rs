@@ -4,13 +4,17 @@
 //! is and can be checked to the last octet.
 //!
 //! ```text
-//! default exchange ─► first, second, ranked (x-max-priority), tx-in, tx-left, tx-right
+//! default exchange ─► first, second, ranked (x-max-priority), tx-in, tx-left, tx-right, washed (is purged)
 //!                  ─► work ──rejected──► dead        bounded ──x-max-length──► overflow        brief ──TTL──► expired
+//!                  ─► failing (quorum) ──x-delivery-limit──► given-up
 //! fan (fanout)     ─► fan-a, fan-b
-//! topics (topic)   ─► topic-all and one of topic-even, topic-odd
+//! topics (topic)   ─► topic-all and one of topic-even, topic-odd, reborn (is deleted and declared again)
+//! shifts (topic)   ─► shifted, while it is bound
+//! wide (topic)     ─► the plain ones of many-0 … many-999, of which there are six kinds (see [`Many`])
 //! ```
 
 use std::fmt;
+use std::sync::LazyLock;
 
 use leveret_protocol::{BasicProperties, FieldTable, FieldValue, LongString, ShortString, basic};
 
@@ -23,8 +27,20 @@ pub const MAX_PRIORITY: u8 = 3;
 /// The length limit of [`Queue::Bounded`].
 pub const MAX_LENGTH: i32 = 100;
 
-/// How long a message stays in [`Queue::Brief`].
+/// How long a message stays in [`Queue::Brief`] and its like.
 pub const TTL_MS: i32 = 100;
+
+/// Returns that a message of [`Queue::Failing`] survives.
+pub const DELIVERY_LIMIT: i32 = 4;
+
+/// An expiration that never comes.
+const LONG_MS: u32 = 3_600_000;
+
+/// How many queues [`Queue::Many`] stands for.
+pub const MANY: u16 = 1000;
+
+/// Over how many of them the clients of a round spread their work.
+pub const WIDTHS: [u16; 3] = [1, 10, MANY];
 
 /// The octets that say which message a body is: stream, number, length and a checksum of them.
 const HEAD_BYTES: usize = 16;
@@ -52,11 +68,47 @@ pub enum Queue {
     TxLeft,
     TxRight,
     Ranked,
+    Failing,
+    GivenUp,
+    Washed,
+    Reborn,
+    Shifted,
+    /// One of [`MANY`].
+    Many(u16),
 }
+
+/// What one of the many queues is like; eight in a row make two plain ones and one or two of each other kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Many {
+    Plain,
+    /// What is rejected goes to the next one.
+    Work,
+    Dead,
+    /// With priorities.
+    Ranked,
+    /// What expires goes to the next one.
+    Brief,
+    Expired,
+}
+
+impl Many {
+    pub const fn of(number: u16) -> Self {
+        match number % 8 {
+            1 => Self::Work,
+            2 => Self::Dead,
+            3 | 7 => Self::Ranked,
+            5 => Self::Brief,
+            6 => Self::Expired,
+            _ => Self::Plain,
+        }
+    }
+}
+
+static MANY_NAMES: LazyLock<Vec<String>> = LazyLock::new(|| (0..MANY).map(|number| format!("many-{number}")).collect());
 
 impl Queue {
     /// Where messages come from before where they go to: the order in which the queues are looked at.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 22] = [
         Self::First,
         Self::Second,
         Self::FanA,
@@ -74,9 +126,19 @@ impl Queue {
         Self::TxLeft,
         Self::TxRight,
         Self::Ranked,
+        Self::Failing,
+        Self::GivenUp,
+        Self::Washed,
+        Self::Reborn,
+        Self::Shifted,
     ];
 
-    pub const fn name(self) -> &'static str {
+    /// The many queues.
+    pub fn many() -> impl Iterator<Item = Self> {
+        (0..MANY).map(Self::Many)
+    }
+
+    pub fn name(self) -> &'static str {
         match self {
             Self::First => "first",
             Self::Second => "second",
@@ -95,6 +157,12 @@ impl Queue {
             Self::TxLeft => "tx-left",
             Self::TxRight => "tx-right",
             Self::Ranked => "ranked",
+            Self::Failing => "failing",
+            Self::GivenUp => "given-up",
+            Self::Washed => "washed",
+            Self::Reborn => "reborn",
+            Self::Shifted => "shifted",
+            Self::Many(number) => &MANY_NAMES[usize::from(number)],
         }
     }
 
@@ -104,6 +172,8 @@ impl Queue {
             Self::Work => Some(Self::Dead),
             Self::Bounded => Some(Self::Overflow),
             Self::Brief => Some(Self::Expired),
+            Self::Failing => Some(Self::GivenUp),
+            Self::Many(number) if matches!(Many::of(number), Many::Work | Many::Brief) => Some(Self::Many(number + 1)),
             _ => None,
         }
     }
@@ -114,13 +184,38 @@ impl Queue {
             Self::Dead => Some((Self::Work, "rejected")),
             Self::Overflow => Some((Self::Bounded, "maxlen")),
             Self::Expired => Some((Self::Brief, "expired")),
+            Self::GivenUp => Some((Self::Failing, "delivery_limit")),
+            Self::Many(number) => match Many::of(number) {
+                Many::Dead => Some((Self::Many(number - 1), "rejected")),
+                Many::Expired => Some((Self::Many(number - 1), "expired")),
+                _ => None,
+            },
             _ => None,
         }
     }
 
-    /// Messages leave it for its graveyard by themselves.
+    /// Messages leave it for its graveyard by themselves: at their time, for want of room, or because they came back once
+    /// too often, from a look, too.
     pub const fn drains_itself(self) -> bool {
-        matches!(self, Self::Bounded | Self::Brief)
+        self.is_brief() || matches!(self, Self::Bounded | Self::Failing)
+    }
+
+    /// Messages expire in it.
+    pub const fn is_brief(self) -> bool {
+        match self {
+            Self::Brief => true,
+            Self::Many(number) => matches!(Many::of(number), Many::Brief),
+            _ => false,
+        }
+    }
+
+    /// It has priorities.
+    pub const fn is_ranked(self) -> bool {
+        match self {
+            Self::Ranked => true,
+            Self::Many(number) => matches!(Many::of(number), Many::Ranked),
+            _ => false,
+        }
     }
 }
 
@@ -135,6 +230,14 @@ pub enum Route {
     Even,
     /// To topic-all and topic-odd.
     Odd,
+    /// To topic-all and reborn.
+    Reborn,
+    /// The same when reborn is not bound: to topic-all.
+    Unborn,
+    /// To shifted, when it is bound.
+    Shifted,
+    /// To each plain one of the first so many of the many queues; one of [`WIDTHS`].
+    Spread(u16),
 }
 
 impl Route {
@@ -142,16 +245,23 @@ impl Route {
         match self {
             Self::To(_) => "",
             Self::Fan => "fan",
-            Self::Even | Self::Odd => "topics",
+            Self::Even | Self::Odd | Self::Reborn | Self::Unborn => "topics",
+            Self::Shifted => "shifts",
+            Self::Spread(_) => "wide",
         }
     }
 
-    pub const fn key(self) -> &'static str {
+    pub fn key(self) -> &'static str {
         match self {
             Self::To(queue) => queue.name(),
             Self::Fan => "anything",
             Self::Even => "number.even.x",
             Self::Odd => "number.odd.x",
+            Self::Reborn | Self::Unborn => "again.born",
+            Self::Shifted => "shift.word",
+            Self::Spread(1) => "wide.one",
+            Self::Spread(10) => "wide.ten",
+            Self::Spread(_) => "wide.thousand",
         }
     }
 
@@ -162,6 +272,12 @@ impl Route {
             Self::Fan => vec![Queue::FanA, Queue::FanB],
             Self::Even => vec![Queue::TopicAll, Queue::TopicEven],
             Self::Odd => vec![Queue::TopicAll, Queue::TopicOdd],
+            Self::Reborn => vec![Queue::TopicAll, Queue::Reborn],
+            Self::Unborn => vec![Queue::TopicAll],
+            Self::Shifted => vec![Queue::Shifted],
+            Self::Spread(width) => {
+                (0..width).filter(|number| Many::of(*number) == Many::Plain).map(Queue::Many).collect()
+            }
         }
     }
 }
@@ -186,6 +302,8 @@ pub struct Sent {
     pub route: Route,
     pub persistent: bool,
     pub priority: u8,
+    /// Its own time to live in milliseconds.
+    pub expiration: Option<u32>,
     pub len: u32,
 }
 
@@ -193,7 +311,7 @@ impl Sent {
     /// A large persistent message.
     pub fn large(id: MessageId, route: Route, random: &mut Random) -> Self {
         let len = u32::try_from(random.between(BODY_MAX_BYTES / 2, BODY_MAX_BYTES)).expect("small");
-        Self { id, route, persistent: true, priority: 0, len }
+        Self { id, route, persistent: true, priority: 0, expiration: None, len }
     }
 
     /// A message of a random size: most are small, a few need several frames.
@@ -204,11 +322,22 @@ impl Sent {
             _ => random.between(16, 200),
         };
         let priority = match route {
-            Route::To(Queue::Ranked) => u8::try_from(random.between(0, MAX_PRIORITY.into())).expect("small"),
+            Route::To(queue) if queue.is_ranked() => {
+                u8::try_from(random.between(0, MAX_PRIORITY.into())).expect("small")
+            }
             _ => 0,
         };
+        let expiration = match route {
+            Route::To(queue) if queue.is_brief() && random.once_in(3) => {
+                Some(u32::try_from(random.between(0, 300)).expect("small"))
+            }
+            Route::To(Queue::Bounded | Queue::Work) if random.once_in(3) => Some(LONG_MS),
+            _ => None,
+        };
         let len = u32::try_from(len).expect("small");
-        Self { id, route, persistent: !random.once_in(16), priority, len }
+        // A quorum queue stores everything.
+        let persistent = route == Route::To(Queue::Failing) || !random.once_in(16);
+        Self { id, route, persistent, priority, expiration, len }
     }
 
     pub fn publish(&self) -> basic::Publish {
@@ -224,7 +353,8 @@ impl Sent {
         let id = self.id;
         BasicProperties {
             delivery_mode: Some(if self.persistent { 2 } else { 1 }),
-            priority: (self.route == Route::To(Queue::Ranked)).then_some(self.priority),
+            priority: matches!(self.route, Route::To(queue) if queue.is_ranked()).then_some(self.priority),
+            expiration: self.expiration.map(|millis| s(&millis.to_string())),
             message_id: id.number.is_multiple_of(2).then(|| s(&format!("{id:?}"))),
             headers: id.number.is_multiple_of(5).then(|| {
                 let number = FieldValue::Int64(i64::from(id.number));
@@ -251,12 +381,19 @@ impl Sent {
             return Some(format!("comes from {:?} with {:?}", came.exchange, came.key));
         }
         let mut properties = came.properties.clone();
-        if let Some((source, reason)) = queue.death()
-            && let Err(fault) = take_death(&mut properties, source, reason)
+        let mut expected = self.properties();
+        if let Some((source, reason)) = queue.death() {
+            let expiration = expected.expiration.take();
+            if let Err(fault) = take_death(&mut properties, source, reason, expiration.as_ref()) {
+                return Some(format!("{fault}: {:?}", came.properties));
+            }
+        }
+        if queue == Queue::Failing
+            && let Err(fault) = take_returns(&mut properties)
         {
             return Some(format!("{fault}: {:?}", came.properties));
         }
-        (properties != self.properties()).then(|| format!("has other properties: {properties:?}"))
+        (properties != expected).then(|| format!("has other properties: {properties:?}"))
     }
 }
 
@@ -312,7 +449,12 @@ fn checksum(stream: u32, number: u32, len: u32) -> u32 {
 }
 
 /// Removes what the broker added to a dead letter; the message must have died exactly once.
-fn take_death(properties: &mut BasicProperties, source: Queue, reason: &str) -> Result<(), String> {
+fn take_death(
+    properties: &mut BasicProperties,
+    source: Queue,
+    reason: &str,
+    expiration: Option<&ShortString>,
+) -> Result<(), String> {
     let mut headers = properties.headers.take().ok_or("no headers")?;
     let text = |value: Option<FieldValue>| match value {
         Some(FieldValue::LongString(text)) => Some(text),
@@ -336,7 +478,29 @@ fn take_death(properties: &mut BasicProperties, source: Queue, reason: &str) -> 
     if !is(text(death.get("queue").cloned()), source.name()) || !is(text(death.get("reason").cloned()), reason) {
         return Err("it died elsewhere or otherwise".into());
     }
+    let original = death.get("original-expiration").map(|value| text(Some(value.clone())));
+    let same = match (&original, &expiration) {
+        (None, None) => true,
+        (Some(Some(text)), Some(millis)) => *text.as_bytes() == *millis.as_bytes(),
+        _ => false,
+    };
+    if !same {
+        return Err(format!("its expiration was {expiration:?}"));
+    }
     // Headers were absent before, or had entries.
     properties.headers = (!headers.is_empty()).then_some(headers);
+    Ok(())
+}
+
+/// Removes what the broker says about how often a message came back.
+fn take_returns(properties: &mut BasicProperties) -> Result<(), String> {
+    let Some(headers) = &mut properties.headers else { return Ok(()) };
+    let Some(count) = headers.remove("x-delivery-count") else { return Ok(()) };
+    if !count.as_integer().is_some_and(|count| (1..=i64::from(DELIVERY_LIMIT)).contains(&count)) {
+        return Err("a strange x-delivery-count".into());
+    }
+    if headers.is_empty() {
+        properties.headers = None;
+    }
     Ok(())
 }

@@ -5,7 +5,7 @@ use leveret_protocol::{Method, basic, confirm};
 use super::Context;
 use crate::client::{Arrived, Client, Outcome, problem};
 use crate::log::{Log, Published};
-use crate::messages::{MessageId, Queue, Route, Sent};
+use crate::messages::{Many, MessageId, Queue, Route, Sent};
 use crate::random::Random;
 
 /// Messages of one connection in one round; after them it only waits for the end. A fast machine shall not fill the disk.
@@ -49,16 +49,33 @@ impl Stream {
         MessageId { stream: self.number, number: u32::try_from(self.waiting.len()).expect("few") }
     }
 
+    /// The number of the next message.
+    pub fn next_number(&self) -> u32 {
+        self.next_id().number
+    }
+
     /// Appends a message to what will be sent.
     pub fn publish(&mut self, client: &mut Client, route: Route, random: &mut Random, log: &mut Log) {
         self.publish_this(client, Sent::new(self.next_id(), route, random), log);
     }
 
+    /// The same for a message that comes back if it goes nowhere.
+    pub fn publish_mandatory(&mut self, client: &mut Client, route: Route, random: &mut Random, log: &mut Log) {
+        let sent = Sent::new(self.next_id(), route, random);
+        self.note(sent, log);
+        let publish = basic::Publish { mandatory: true, ..sent.publish() };
+        client.publish(self.channel, publish, &sent.properties(), &sent.body());
+    }
+
     fn publish_this(&mut self, client: &mut Client, sent: Sent, log: &mut Log) {
+        self.note(sent, log);
+        client.publish(self.channel, sent.publish(), &sent.properties(), &sent.body());
+    }
+
+    fn note(&mut self, sent: Sent, log: &mut Log) {
         self.waiting.push(Some(log.published.len()));
         self.unconfirmed += 1;
         log.published.push(Published { sent, confirmed: false });
-        client.publish(self.channel, sent.publish(), &sent.properties(), &sent.body());
     }
 
     /// A confirm came. Each message is confirmed once.
@@ -78,8 +95,9 @@ impl Stream {
     }
 }
 
-fn random_route(random: &mut Random) -> Route {
-    match random.between(0, 26) {
+/// Any of the queues that have a meaning of their own.
+pub fn any_route(random: &mut Random) -> Route {
+    match random.between(0, 29) {
         0..=3 => Route::To(Queue::First),
         4..=7 => Route::To(Queue::Second),
         8..=11 => Route::Fan,
@@ -89,11 +107,25 @@ fn random_route(random: &mut Random) -> Route {
         20..=21 => Route::To(Queue::Bounded),
         22 => Route::To(Queue::Brief),
         23..=24 => Route::To(Queue::TxIn),
+        25..=27 => Route::To(Queue::Failing),
         _ => Route::To(Queue::Ranked),
     }
 }
 
-pub fn run(context: &mut Context) -> Outcome<()> {
+/// Any of the first so many of the many queues, and sometimes all of them.
+pub fn wide_route(width: u16, random: &mut Random) -> Route {
+    if random.once_in(40) {
+        return Route::Spread(width);
+    }
+    let number = u16::try_from(random.between(0, u64::from(width) - 1)).expect("at most the width");
+    match Many::of(number) {
+        // Only dead letters come there.
+        Many::Dead | Many::Expired => Route::To(Queue::Many(number - 1)),
+        _ => Route::To(Queue::Many(number)),
+    }
+}
+
+pub fn run(context: &mut Context, random_route: impl Fn(&mut Random) -> Route) -> Outcome<()> {
     let mut client = context.connect()?;
     let mut streams = [
         Stream::open(&mut client, 1, context.numbers.stream())?,
