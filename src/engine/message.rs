@@ -427,6 +427,11 @@ pub fn record_len(data: &[u8]) -> Option<usize> {
     Some(LENGTHS + read_u32(data, 0) as usize + read_u32(data, 4) as usize)
 }
 
+/// Octets of the body of the record at the start of `data`, if it is whole and well-formed.
+pub fn record_body_len(data: &[u8]) -> Option<u64> {
+    check_record(data)
+}
+
 /// The body length of the record at the start of `data`, if it is whole and well-formed.
 fn check_record(data: &[u8]) -> Option<u64> {
     if data.len() < LENGTHS + FIXED_HEAD + 2 {

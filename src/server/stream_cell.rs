@@ -212,7 +212,7 @@ impl Registry {
                 let lost = cell.turn_stream(&registry, &mut work, |stream, fx| {
                     stream.loaded(from_seq, reply.complete_below, reply.loaded, fx)
                 });
-                cell.report_lost(lost.unwrap_or(0));
+                cell.report_lost(lost.unwrap_or(0).saturating_sub(reply.known_gone));
                 registry.finish(&mut work, None);
             }),
         });

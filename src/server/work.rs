@@ -10,8 +10,8 @@ use super::registry::Registry;
 use crate::config::Compat;
 use crate::engine::dead_letter::{DeadLetter, Death, bury};
 use crate::engine::message::{Body, MessageParts};
-use crate::engine::queue::{DeathReason, Queue, QueueEffect, Run, WINDOW_BYTES};
-use crate::store::{LaneKey, LoadRequest, Op, Ticket, Transaction, Waiter};
+use crate::engine::queue::{Answer, DeathReason, Difference, Queue, QueueEffect, Run, WINDOW_BYTES};
+use crate::store::{LaneKey, LoadReply, LoadRequest, Op, Ticket, Transaction, Waiter};
 
 /// Work that queues left behind.
 #[derive(Debug, Default)]
@@ -71,13 +71,17 @@ impl Registry {
             reply: Box::new(move |reply| {
                 let mut work = Work::default();
                 let now = clock::now();
-                let lost = cell.turn(&registry, &mut work, |queue, fx| {
-                    queue.loaded(now, lane, from_seq, reply.complete_below, reply.loaded, fx)
-                });
+                let LoadReply { loaded, complete_below, gone, .. } = reply;
+                let answer = Answer { from_seq, complete_below, loaded, gone };
+                let turn = cell.turn(&registry, &mut work, |queue, fx| queue.loaded(now, lane, answer, fx));
+                let Difference { lost, count, body_bytes } = turn.unwrap_or_default();
+                if (count, body_bytes) != (0, 0) {
+                    registry.store.recount(LaneKey::new(cell.id, lane), count, body_bytes);
+                }
                 if cell.delays {
                     cell.turn(&registry, &mut work, Queue::recall_all);
                 }
-                cell.report_lost(lost.unwrap_or(0));
+                cell.report_lost(lost);
                 registry.finish(&mut work, None);
                 cell.wake_waiting();
             }),

@@ -12,10 +12,11 @@ use parking_lot::{Condvar, Mutex};
 use redb::Database;
 use tracing::error;
 
+use super::damage::{Repair, Repairs};
 use super::reader::read_loop;
 use super::recovery::{Found, create_file, mark_running, prepare, recover};
 use super::writer::Writer;
-use super::{LoadRequest, Op, Recovered, Store, StoreError, Ticket, Transaction};
+use super::{Damage, LaneKey, LoadRequest, Op, Recovered, Store, StoreError, Ticket, Transaction};
 
 /// Octets of messages that may wait for the writer before publishers are held back.
 const MAILBOX_BYTES: usize = 32 * 1024 * 1024;
@@ -32,6 +33,8 @@ pub(super) struct Shared {
     failed: AtomicBool,
     on_failure: Box<dyn Fn() + Send + Sync>,
     pub(super) data_dir: PathBuf,
+    /// What the writer is to put right on disk.
+    pub(super) repairs: Repairs,
 }
 
 #[derive(Default)]
@@ -75,6 +78,21 @@ impl Shared {
     pub(super) fn try_take(&self, batch: &mut Vec<Transaction>) -> Option<Ticket> {
         let mut mailbox = self.mailbox.lock();
         (!mailbox.transactions.is_empty()).then(|| mailbox.empty_into(batch))
+    }
+
+    /// Has the writer take up what waits beside its transactions.
+    pub(super) fn prompt(&self) {
+        let mut mailbox = self.mailbox.lock();
+        if self.failed.load(Ordering::Acquire) {
+            return;
+        }
+        mailbox.last_ticket += 1;
+        mailbox.transactions.push(Transaction::default());
+        if mailbox.writer_waits {
+            mailbox.writer_waits = false;
+            drop(mailbox);
+            self.filled.notify_one();
+        }
     }
 
     pub(super) fn set_durable(&self, ticket: Ticket) {
@@ -141,8 +159,9 @@ impl DiskStore {
                 .spawn(body)
                 .map_err(|cause| StoreError::new(format!("cannot start the thread {name}: {cause}")))
         };
+        let shared = store.shared.clone();
         *store.writer.lock() = Some(spawn("store-writer", Box::new(move || writer.run()))?);
-        *store.reader.lock() = Some(spawn("store-reader", Box::new(move || read_loop(&database, &requests)))?);
+        *store.reader.lock() = Some(spawn("store-reader", Box::new(move || read_loop(&database, &shared, &requests)))?);
         Ok((store, recovered))
     }
 }
@@ -165,9 +184,9 @@ pub(super) fn assemble(
 ) -> Result<Assembled, StoreError> {
     let file = data_dir.join(FILE_NAME);
     prepare(&database, &file, node)?;
-    let Found { recovered, lanes, returns, logs } =
-        recover(&database, &file).map_err(|cause| failed(data_dir, "cannot read", &cause))?;
-    mark_running(&database, &lanes).map_err(|cause| failed(data_dir, "cannot write", &cause))?;
+    let found = recover(&database, &file).map_err(|cause| failed(data_dir, "cannot read", &cause))?;
+    mark_running(&database, &found).map_err(|cause| failed(data_dir, "cannot write", &cause))?;
+    let repairs = Repairs::recovered(&database).map_err(|cause| failed(data_dir, "cannot read", &cause))?;
     let database = Arc::new(database);
     let shared = Arc::new(Shared {
         mailbox: Mutex::default(),
@@ -176,7 +195,9 @@ pub(super) fn assemble(
         failed: AtomicBool::new(false),
         on_failure,
         data_dir: data_dir.to_owned(),
+        repairs,
     });
+    let Found { recovered, lanes, returns, logs, .. } = found;
     let queues: HashSet<_> = recovered.queues.iter().map(|(_, queue, _)| queue.id).collect();
     let next_queue_id = recovered.next_queue_id;
     let writer = Writer::new(database.clone(), shared.clone(), lanes, returns, logs, queues, next_queue_id);
@@ -226,6 +247,15 @@ impl Store for DiskStore {
         }
     }
 
+    fn recount(&self, lane: LaneKey, count: i64, body_bytes: i64) {
+        self.shared.repairs.push(Repair::Recount { lane, count, body_bytes });
+        self.shared.prompt();
+    }
+
+    fn damage(&self) -> Damage {
+        self.shared.repairs.damage()
+    }
+
     fn is_saturated(&self) -> bool {
         self.shared.mailbox.lock().bytes > MAILBOX_BYTES
     }
@@ -260,7 +290,7 @@ mod tests {
     use crate::store::schema::batches::BATCHES;
     use crate::store::schema::logs::{BLOCKS, LOGS};
     use crate::store::schema::meta::{self, FORMAT};
-    use crate::store::{LaneKey, LoadReply, LogSink, LogUpdate};
+    use crate::store::{LoadReply, LogSink, LogUpdate};
 
     const QUEUE: QueueId = QueueId::new(1);
     const LANE: LaneKey = LaneKey::new(QUEUE, 0);
@@ -333,7 +363,7 @@ mod tests {
             let (sender, receiver) = mpsc::channel();
             let reply = Box::new(move |reply| sender.send(reply).expect("somebody waits"));
             store.load(LoadRequest { lane: LANE, from_seq, max_bytes: 100_000, reply });
-            let LoadReply { loaded, complete_below } = receiver.recv().expect("answered");
+            let LoadReply { loaded, complete_below, .. } = receiver.recv().expect("answered");
             for part in loaded {
                 for nth in 0..part.count {
                     let body = part.arena.message(part.index + nth).body();

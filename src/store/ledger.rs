@@ -51,6 +51,15 @@ struct Appended {
     marks: Marks,
 }
 
+/// A batch that was set aside because it is damaged. Some of its messages may be in memory and settled yet.
+#[derive(Clone, Copy, Debug)]
+struct Aside {
+    first_seq: u64,
+    end_seq: u64,
+    /// Its messages were counted out.
+    counted: bool,
+}
+
 /// A lane on disk, and what the commit under way does to it.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
@@ -68,6 +77,8 @@ pub(super) struct Ledger {
     returns: BTreeMap<u64, u32>,
     /// Batches whose marks this commit changed.
     touched: Vec<u64>,
+    /// Batches that were set aside.
+    aside: Vec<Aside>,
     pub(super) dirty: bool,
     /// Counters as they stand on disk.
     written: LaneState,
@@ -140,6 +151,9 @@ impl Ledger {
             settled.append(&mut self.early);
         }
         self.count_returns(&settled, &mut rows);
+        if !self.aside.is_empty() {
+            settled = settled.drain(..).flat_map(|settled| self.without_aside(settled)).collect();
+        }
         for settled in settled.drain(..) {
             if self.settle_appended(&settled) {
                 continue;
@@ -154,6 +168,63 @@ impl Ledger {
         self.mark_rows(&mut rows);
         self.forget();
         Ok(rows)
+    }
+
+    /// A batch was set aside; `lost` are its live messages and the octets of their bodies, if they could be counted.
+    pub(super) fn set_aside(&mut self, first_seq: u64, end_seq: u64, lost: Option<(u64, u64)>) {
+        self.batches.remove(&first_seq);
+        if let Some((count, body_bytes)) = lost {
+            self.state.count = self.state.count.saturating_sub(count);
+            self.state.body_bytes = self.state.body_bytes.saturating_sub(body_bytes);
+        }
+        self.aside.push(Aside { first_seq, end_seq, counted: lost.is_some() });
+    }
+
+    /// The parts of a settlement that are not about what was set aside. What is about it and was not counted out then is now.
+    fn without_aside(&mut self, settled: Settled) -> Vec<Settled> {
+        let mut left = vec![settled];
+        for aside in &self.aside {
+            for part in std::mem::take(&mut left) {
+                if part.last_seq < aside.first_seq || part.first_seq >= aside.end_seq {
+                    left.push(part);
+                    continue;
+                }
+                let cut = |first_seq: u64, last_seq: u64| {
+                    let count = (last_seq - first_seq + 1).min(part.count);
+                    let body_bytes = part.body_bytes / part.count.max(1) * count;
+                    Settled { first_seq, last_seq, count, body_bytes, ..part }
+                };
+                if part.first_seq < aside.first_seq {
+                    left.push(cut(part.first_seq, aside.first_seq - 1));
+                }
+                if part.last_seq >= aside.end_seq {
+                    left.push(cut(aside.end_seq, part.last_seq));
+                }
+                if !aside.counted {
+                    let gone = cut(part.first_seq.max(aside.first_seq), part.last_seq.min(aside.end_seq - 1));
+                    self.state.count = self.state.count.saturating_sub(gone.count);
+                    self.state.body_bytes = self.state.body_bytes.saturating_sub(gone.body_bytes);
+                }
+            }
+        }
+        left
+    }
+
+    /// The row that says what is settled of a batch is gone; whether it will be written again.
+    pub(super) fn mark_again(&mut self, first_seq: u64) -> bool {
+        let Some(batch) = self.batches.get_mut(&first_seq) else { return false };
+        batch.has_row = false;
+        if !batch.dirty && batch.marks.live() < batch.marks.span() {
+            batch.dirty = true;
+            self.touched.push(first_seq);
+        }
+        batch.dirty
+    }
+
+    /// The disk has that many more messages than were counted, or fewer.
+    pub(super) fn recount(&mut self, count: i64, body_bytes: i64) {
+        self.state.count = self.state.count.saturating_add_signed(count).min(self.state.next_seq - self.state.head_seq);
+        self.state.body_bytes = self.state.body_bytes.saturating_add_signed(body_bytes);
     }
 
     /// Whether the counters have to be written; taken to be written by the call. What came and went without being written
@@ -516,6 +587,39 @@ mod tests {
         assert_eq!((written(&rows), ledger.state.head_seq, ledger.state.count), (vec![(0, 5)], 0, 12));
         assert_eq!(rows.mark.iter().map(|(first, _)| *first).collect::<Vec<_>>(), [5]);
         assert_eq!(rows.mark[0].1, [0xff, 0]);
+    }
+
+    #[test]
+    fn what_was_set_aside_is_settled_no_more() {
+        for counted in [true, false] {
+            let mut ledger = Ledger::default();
+            for first in [0, 10, 20] {
+                ledger.append(first, arena(10), 0, 10);
+                close(&mut ledger);
+            }
+            ledger.set_aside(10, 20, counted.then_some((10, 10)));
+            assert_eq!(ledger.state.count, if counted { 20 } else { 30 });
+            ledger.settle(settled(5, 24));
+            close(&mut ledger);
+            assert_eq!((ledger.state.count, ledger.state.body_bytes, ledger.early.len()), (10, 10, 0));
+            ledger.settle(settled(0, 4));
+            ledger.settle(settled(25, 29));
+            assert_eq!(close(&mut ledger).remove.into_keys().collect::<Vec<_>>(), [0, 20]);
+            assert_eq!((ledger.state.count, ledger.state.head_seq), (0, 30));
+        }
+    }
+
+    #[test]
+    fn counters_are_put_right_as_far_as_they_can_be() {
+        let mut ledger = Ledger::default();
+        ledger.append(0, arena(10), 0, 10);
+        close(&mut ledger);
+        ledger.recount(-3, -3);
+        assert_eq!((ledger.state.count, ledger.state.body_bytes), (7, 7));
+        ledger.recount(5, 5);
+        assert_eq!((ledger.state.count, ledger.state.body_bytes), (10, 12));
+        ledger.recount(-50, -50);
+        assert_eq!((ledger.state.count, ledger.state.body_bytes), (0, 0));
     }
 
     #[test]

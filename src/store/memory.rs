@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use super::log::LogCounter;
-use super::{LaneKey, LoadReply, LoadRequest, Op, Store, Ticket, Transaction};
+use super::{Damage, LaneKey, LoadReply, LoadRequest, Op, Store, Ticket, Transaction};
 use crate::engine::vhost::Change;
 
 /// Keeps nothing.
@@ -62,7 +62,13 @@ impl Store for MemoryStore {
     }
 
     fn load(&self, request: LoadRequest) {
-        (request.reply)(LoadReply { loaded: Vec::new(), complete_below: u64::MAX });
+        (request.reply)(LoadReply { complete_below: u64::MAX, ..LoadReply::default() });
+    }
+
+    fn recount(&self, _lane: LaneKey, _count: i64, _body_bytes: i64) {}
+
+    fn damage(&self) -> Damage {
+        Damage::default()
     }
 
     fn is_saturated(&self) -> bool {

@@ -9,15 +9,19 @@
 //! order than the queue made them, so a settlement may come before its append. Streams get their numbers here, in the
 //! order of transactions, and are told after the commit and before its ticket counts as durable ([`LogSink`]).
 
+mod damage;
 pub mod disk;
 mod ledger;
 mod log;
 pub mod memory;
 mod reader;
+mod recount;
 mod recovery;
 mod schema;
 #[cfg(test)]
 pub(crate) mod stepped;
+#[cfg(test)]
+mod testing;
 mod upgrade;
 mod writer;
 
@@ -29,7 +33,7 @@ use leveret_protocol::ShortString;
 
 use crate::engine::directory::{DirectoryChange, Record};
 use crate::engine::message::Arena;
-use crate::engine::queue::{Loaded, QueueId, RecoveredLane, Settled};
+use crate::engine::queue::{Gone, Loaded, QueueId, RecoveredLane, Settled};
 use crate::engine::stream::{Block, RecoveredLog};
 use crate::engine::vhost::{Binding, Change, ExchangeRecord, QueueRecord};
 
@@ -213,6 +217,19 @@ pub struct LoadReply {
     pub loaded: Vec<Loaded>,
     /// Everything below this sequence number was looked at; `u64::MAX` at the end of the lane.
     pub complete_below: u64,
+    /// Live ones that cannot be read, as far as they could be told apart; the store counts them out.
+    pub gone: Vec<Gone>,
+    /// Sequence numbers in that range which belong to what was set aside before.
+    pub known_gone: u64,
+}
+
+/// What was found to be damaged and set aside, since the store was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Damage {
+    /// Batches.
+    pub batches: u64,
+    /// Messages in them, as far as they could be counted.
+    pub messages: u64,
 }
 
 /// Everything that the store found at start but the messages.
@@ -247,6 +264,12 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// Brings messages back, off the caller's thread.
     fn load(&self, request: LoadRequest);
+
+    /// A lane has that many more messages (or fewer) than the store has counted, with so many octets of bodies.
+    fn recount(&self, lane: LaneKey, count: i64, body_bytes: i64);
+
+    /// What was set aside because it is damaged.
+    fn damage(&self) -> Damage;
 
     /// Whether more waits to be written than should: publishers are held back.
     fn is_saturated(&self) -> bool;

@@ -3,36 +3,47 @@
 use std::sync::mpsc;
 use std::time::Duration;
 
-use redb::{Database, ReadableDatabase};
+use redb::{Database, ReadTransaction, ReadableDatabase, TableError};
 use tracing::error;
 
+use super::damage::{examine, is_settled, marks_of, next_batch, queue_name};
+use super::disk::{FILE_NAME, Shared};
 use super::schema::batches::{BATCHES, SETTLED, decode_batch, decode_settled};
+use super::schema::damaged::{self, DAMAGED};
 use super::schema::lanes::{LANES, LaneState};
+use super::schema::queues::QUEUES;
 use super::{LoadReply, LoadRequest};
-use crate::engine::queue::Marks;
+use crate::server::clock;
 
 /// How long to wait after a failed read before the next one.
 const READ_RETRY: Duration = Duration::from_secs(1);
 
-pub(super) fn read_loop(database: &Database, requests: &mpsc::Receiver<LoadRequest>) {
+pub(super) fn read_loop(database: &Database, shared: &Shared, requests: &mpsc::Receiver<LoadRequest>) {
     while let Ok(request) = requests.recv() {
-        answer(database, request, || std::thread::sleep(READ_RETRY));
+        answer(database, shared, request, || std::thread::sleep(READ_RETRY));
     }
 }
 
 /// Answers a request; `wait` is called before the answer that nothing can be read.
-pub(super) fn answer(database: &Database, request: LoadRequest, wait: impl FnOnce()) {
-    let reply = load(database, &request).unwrap_or_else(|cause| {
-        error!(lane = request.lane.get(), from_seq = request.from_seq, %cause, "messages cannot be read");
+pub(super) fn answer(database: &Database, shared: &Shared, request: LoadRequest, wait: impl FnOnce()) {
+    let reply = load(database, shared, &request).unwrap_or_else(|cause| {
+        error!(
+            lane = request.lane.get(),
+            from_seq = request.from_seq,
+            file = %shared.data_dir.join(FILE_NAME).display(),
+            %cause,
+            "messages cannot be read"
+        );
         // Nothing is given up: the queue asks again.
         wait();
-        LoadReply { loaded: Vec::new(), complete_below: request.from_seq }
+        LoadReply { complete_below: request.from_seq, ..LoadReply::default() }
     });
     (request.reply)(reply);
 }
 
-/// Reads the live messages of a lane from a sequence number on. A damaged batch is reported and passed over.
-fn load(database: &Database, request: &LoadRequest) -> Result<LoadReply, redb::Error> {
+/// Reads the live messages of a lane from a sequence number on. A damaged batch is reported, given to the writer to be set
+/// aside, and passed over.
+fn load(database: &Database, shared: &Shared, request: &LoadRequest) -> Result<LoadReply, redb::Error> {
     let lane = request.lane.get();
     let txn = database.begin_read()?;
     let batches = txn.open_table(BATCHES)?;
@@ -47,37 +58,59 @@ fn load(database: &Database, request: &LoadRequest) -> Result<LoadReply, redb::E
         .next_back()
         .transpose()?
         .map_or(request.from_seq, |(key, _)| key.value().1);
-    let mut reply = LoadReply { loaded: Vec::new(), complete_below: u64::MAX };
+    let file = || shared.data_dir.join(FILE_NAME);
+    let mut reply = LoadReply { complete_below: u64::MAX, ..LoadReply::default() };
     let mut octets = 0;
     for entry in batches.range((lane, start)..=(lane, u64::MAX))? {
         let (key, value) = entry?;
-        let (_, first_seq) = key.value();
+        let key = key.value();
+        let (_, first_seq) = key;
         if octets >= request.max_bytes {
             reply.complete_below = first_seq;
             break;
         }
         octets += value.value().len();
-        let marks = settled.get((lane, first_seq))?.and_then(|row| {
-            let Some(bitmap) = decode_settled((lane, first_seq), row.value()) else {
-                error!(lane, first_seq, "what is settled of a batch cannot be read: its messages come back");
-                return None;
-            };
-            let mut marks = Marks::new(bitmap.len() as u64 * 8);
-            marks.settle_bytes(bitmap);
-            Some(marks)
-        });
-        let is_settled = |seq: u64| {
-            seq < head_seq
-                || marks
-                    .as_ref()
-                    .is_some_and(|marks| seq - first_seq < marks.span() && marks.is_settled(seq - first_seq))
-        };
+        let row = settled.get(key)?;
+        let bitmap = row.as_ref().map(|row| decode_settled(key, row.value()));
+        if bitmap == Some(None) {
+            shared.repairs.found_row(key, &queue_name(&txn.open_table(QUEUES)?, lane)?, &file());
+            shared.prompt();
+        }
+        let marks = bitmap.flatten().map(marks_of);
+        let is_settled = |seq| is_settled(first_seq, seq, head_seq, marks.as_ref());
         // Read back means stored: any ticket that is durable already will do.
-        if let Some((_, loaded)) = decode_batch((lane, first_seq), value.value(), request.from_seq, is_settled, 1) {
+        if let Some((_, loaded)) = decode_batch(key, value.value(), request.from_seq, is_settled, 1) {
             reply.loaded.extend(loaded);
-        } else {
-            error!(lane, first_seq, "a batch of messages is damaged and passed over");
+            continue;
+        }
+        let broken = examine(key, value.value(), is_settled, || next_batch(&batches, key))?;
+        let live = broken.live.iter().flatten().filter(|gone| gone.seq >= request.from_seq);
+        reply.gone.extend(live.copied());
+        reply.known_gone += broken.end_seq.saturating_sub(first_seq.max(request.from_seq));
+        let queue = queue_name(&txn.open_table(QUEUES)?, lane)?;
+        if shared.repairs.found(&broken, &queue, &file(), clock::now()) {
+            shared.prompt();
         }
     }
+    if shared.repairs.damage().batches > 0 {
+        reply.known_gone += set_aside_in(&txn, lane, request.from_seq..reply.complete_below)?;
+    }
     Ok(reply)
+}
+
+/// Sequence numbers in a range which belong to what was set aside before.
+fn set_aside_in(txn: &ReadTransaction, lane: u64, range: std::ops::Range<u64>) -> Result<u64, redb::Error> {
+    let table = match txn.open_table(DAMAGED) {
+        Ok(table) => table,
+        Err(TableError::TableDoesNotExist(_)) => return Ok(0),
+        Err(cause) => return Err(cause.into()),
+    };
+    let mut sum = 0;
+    for entry in table.range((lane, 0)..(lane, range.end))? {
+        let (key, value) = entry?;
+        let (_, first_seq) = key.value();
+        let end_seq = damaged::decode(key.value(), value.value()).map_or(first_seq, |(aside, _)| aside.end_seq);
+        sum += end_seq.min(range.end).saturating_sub(first_seq.max(range.start));
+    }
+    Ok(sum)
 }

@@ -1,11 +1,12 @@
 //! What a start finds: the file is made or brought up to date, and everything but messages is read.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, btree_map, hash_map};
 use std::fmt;
 use std::path::Path;
 
+use leveret_protocol::ShortString;
 use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, TableHandle};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::disk::{CACHE_BYTES, FILE_NAME};
 use super::schema::batches::{BATCHES, SETTLED};
@@ -13,16 +14,17 @@ use super::schema::bindings::{self, BINDINGS};
 use super::schema::directory;
 use super::schema::exchanges::{self, EXCHANGES};
 use super::schema::lanes::{LANES, LaneState};
-use super::schema::logs::{BLOCKS, LOGS, LogState, decode_block};
+use super::schema::logs::{BLOCKS, LOGS, LogState};
 use super::schema::meta::{self, FACTS, FORMAT, Facts, KEY_CLEAN, KEY_NEXT_QUEUE_ID, KEY_NODE};
 use super::schema::queues::{self, QUEUES};
 use super::schema::returns::{self, RETURNS};
 use super::upgrade::upgrade_1;
 use super::writer::Returns;
-use super::{LaneKey, Recovered, StoreError};
+use super::{LaneKey, Recovered, StoreError, recount};
 use crate::engine::directory::RecordKind;
-use crate::engine::queue::RecoveredLane;
+use crate::engine::queue::{QueueType, RecoveredLane};
 use crate::engine::stream::RecoveredLog;
+use crate::engine::vhost::QueueRecord;
 
 /// The database's file while it is being made.
 const NEW_FILE_NAME: &str = "leveret.redb.new";
@@ -104,11 +106,20 @@ fn initialise(database: &Database, node: u64) -> Result<(), redb::Error> {
     Ok(())
 }
 
-/// Notes that the broker runs, and removes counts of messages that are no more.
-pub(super) fn mark_running(database: &Database, lanes: &BTreeMap<u64, LaneState>) -> Result<(), redb::Error> {
+/// Notes that the broker runs, removes counts of messages that are no more, and writes what was counted anew.
+pub(super) fn mark_running(database: &Database, found: &Found) -> Result<(), redb::Error> {
+    let Found { lanes, logs, recounted, .. } = found;
     let txn = database.begin_write()?;
     meta::put(&txn, KEY_CLEAN, 0)?;
     txn.open_table(RETURNS)?.retain(|(lane, seq), _| is_live(lanes, lane, seq))?;
+    for lane in recounted {
+        if let Some(state) = lanes.get(lane) {
+            txn.open_table(LANES)?.insert(lane, state.encode(*lane).as_slice())?;
+        }
+        if let Some(state) = logs.get(&LaneKey::from_number(*lane)) {
+            txn.open_table(LOGS)?.insert(lane, state.encode(*lane).as_slice())?;
+        }
+    }
     txn.commit()?;
     Ok(())
 }
@@ -139,38 +150,12 @@ fn recover_returns(
     Ok(found)
 }
 
-/// What a start finds.
-pub(super) struct Found {
-    pub(super) recovered: Recovered,
-    pub(super) lanes: BTreeMap<u64, LaneState>,
-    pub(super) returns: Returns,
-    pub(super) logs: HashMap<LaneKey, LogState>,
-}
-
-/// A key of names, as a log can show it.
-struct Octets<'a>(&'a [u8]);
-
-impl fmt::Debug for Octets<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0.escape_ascii())
-    }
-}
-
-/// Reads everything but messages. A record that cannot be read is reported and left out.
-pub(super) fn recover(database: &Database, file: &Path) -> Result<Found, redb::Error> {
-    let txn = database.begin_read()?;
-    let unreadable = |table: &str, key: &dyn fmt::Debug| {
-        error!(table, ?key, file = %file.display(), "a record of the store is damaged and left out");
-    };
-    let facts = Facts::read(&txn)?;
-    for key in &facts.damaged {
-        unreadable(FACTS.name(), &String::from_utf8_lossy(key));
-    }
-    let mut recovered = Recovered {
-        next_queue_id: facts.get(KEY_NEXT_QUEUE_ID).unwrap_or(1),
-        clean: facts.get(KEY_CLEAN) == Some(1),
-        ..Recovered::default()
-    };
+/// Reads the directory, exchanges and bindings.
+fn recover_definitions(
+    txn: &ReadTransaction,
+    recovered: &mut Recovered,
+    unreadable: &dyn Fn(&str, &dyn fmt::Debug),
+) -> Result<(), redb::Error> {
     for kind in RecordKind::ALL {
         let definition = directory::table(kind);
         let table = match txn.open_table(definition) {
@@ -201,23 +186,85 @@ pub(super) fn recover(database: &Database, file: &Path) -> Result<Found, redb::E
             None => unreadable("bindings", &Octets(key.value())),
         }
     }
+    Ok(())
+}
+
+/// What a start finds.
+pub(super) struct Found {
+    pub(super) recovered: Recovered,
+    pub(super) lanes: BTreeMap<u64, LaneState>,
+    pub(super) returns: Returns,
+    pub(super) logs: HashMap<LaneKey, LogState>,
+    /// Lanes whose counters were damaged.
+    pub(super) recounted: Vec<u64>,
+}
+
+/// A key of names, as a log can show it.
+struct Octets<'a>(&'a [u8]);
+
+impl fmt::Debug for Octets<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0.escape_ascii())
+    }
+}
+
+/// Reads everything but messages. A record that cannot be read is reported and left out.
+pub(super) fn recover(database: &Database, file: &Path) -> Result<Found, redb::Error> {
+    let txn = database.begin_read()?;
+    let unreadable = |table: &str, key: &dyn fmt::Debug| {
+        error!(table, ?key, file = %file.display(), "a record of the store is damaged and left out");
+    };
+    let facts = Facts::read(&txn)?;
+    for key in &facts.damaged {
+        unreadable(FACTS.name(), &String::from_utf8_lossy(key));
+    }
+    let mut recovered = Recovered {
+        next_queue_id: facts.get(KEY_NEXT_QUEUE_ID).unwrap_or(1),
+        clean: facts.get(KEY_CLEAN) == Some(1),
+        ..Recovered::default()
+    };
+    recover_definitions(&txn, &mut recovered, &unreadable)?;
     let mut lanes = BTreeMap::new();
+    let mut uncounted = false;
     for entry in txn.open_table(LANES)?.iter()? {
         let (key, value) = entry?;
-        match LaneState::decode(key.value(), value.value()) {
-            Some(state) => {
-                lanes.insert(key.value(), state);
+        if let Some(state) = LaneState::decode(key.value(), value.value()) {
+            lanes.insert(key.value(), state);
+        } else {
+            unreadable("lanes", &key.value());
+            uncounted = true;
+        }
+    }
+    let mut queues = Vec::new();
+    let mut unknown_queues = false;
+    for entry in txn.open_table(QUEUES)?.iter()? {
+        let (key, value) = entry?;
+        if let Some(queue) = queues::decode(key.value(), value.value()) {
+            queues.push(queue);
+        } else {
+            unreadable("queues", &key.value());
+            unknown_queues = true;
+        }
+    }
+    let mut recounted = Vec::new();
+    let mut logs = recover_logs(&txn, &queues, &mut recovered, &mut recounted, &unreadable)?;
+    if unknown_queues {
+        // They may be streams, which would be taken for deleted: what they have is kept.
+        logs.retain(|lane, _| queues.iter().any(|(_, record)| record.id == lane.queue()));
+    }
+    if uncounted {
+        for (vhost, record) in queues.iter().filter(|(_, record)| !is_stream(record)) {
+            for lane in recount::lanes_with_messages(&txn, record.id)? {
+                if let btree_map::Entry::Vacant(missing) = lanes.entry(lane) {
+                    let state = missing.insert(recount::lane(&txn, lane)?);
+                    warn!(queue = %record.name, %vhost, lane, messages = state.count, "messages were counted anew");
+                    recounted.push(lane);
+                }
             }
-            None => unreadable("lanes", &key.value()),
         }
     }
     let returns = recover_returns(&txn, &lanes, &unreadable)?;
-    for entry in txn.open_table(QUEUES)?.iter()? {
-        let (key, value) = entry?;
-        let Some((vhost, record)) = queues::decode(key.value(), value.value()) else {
-            unreadable("queues", &key.value());
-            continue;
-        };
+    for (vhost, record) in queues {
         let (first, last) = (LaneKey::new(record.id, 0).get(), LaneKey::new(record.id, u8::MAX).get());
         let clean = recovered.clean;
         let found = lanes.range(first..=last).map(|(key, state)| RecoveredLane {
@@ -234,7 +281,6 @@ pub(super) fn recover(database: &Database, file: &Path) -> Result<Found, redb::E
         });
         recovered.queues.push((vhost, record, found.collect()));
     }
-    let logs = recover_logs(&txn, &mut recovered, &unreadable)?;
     // A number is never given twice, whatever became of the fact.
     let taken = recovered.queues.iter().map(|(_, record, _)| record.id).chain(logs.keys().map(|lane| lane.queue()));
     let taken = taken.chain(lanes.keys().map(|lane| LaneKey::from_number(*lane).queue()));
@@ -249,37 +295,49 @@ pub(super) fn recover(database: &Database, file: &Path) -> Result<Found, redb::E
         clean = recovered.clean,
         "store opened"
     );
-    Ok(Found { recovered, lanes, returns, logs })
+    Ok(Found { recovered, lanes, returns, logs, recounted })
+}
+
+/// Whether a queue is a stream.
+fn is_stream(record: &QueueRecord) -> bool {
+    QueueType::from_arguments(&record.arguments) == Some(QueueType::Stream)
 }
 
 /// Reads how far streams reach, and their blocks.
 fn recover_logs(
     txn: &ReadTransaction,
+    queues: &[(ShortString, QueueRecord)],
     recovered: &mut Recovered,
+    recounted: &mut Vec<u64>,
     unreadable: &dyn Fn(&str, &dyn fmt::Debug),
 ) -> Result<HashMap<LaneKey, LogState>, redb::Error> {
     let mut logs = HashMap::new();
-    let blocks = txn.open_table(BLOCKS)?;
+    let mut uncounted = false;
     for entry in txn.open_table(LOGS)?.iter()? {
         let (key, value) = entry?;
         let lane = LaneKey::from_number(key.value());
-        let Some(state) = LogState::decode(lane.get(), value.value()) else {
+        if let Some(state) = LogState::decode(lane.get(), value.value()) {
+            logs.insert(lane, state);
+        } else {
             unreadable("logs", &lane.get());
-            continue;
-        };
-        logs.insert(lane, state);
-        let mut log = RecoveredLog { next_seq: state.next_seq, blocks: Vec::new() };
-        for entry in blocks.range((lane.get(), state.first_seq)..=(lane.get(), u64::MAX))? {
-            let (key, value) = entry?;
-            match decode_block(key.value(), value.value()) {
-                Some(block) => log.blocks.push(block),
-                None => unreadable("blocks", &key.value()),
+            uncounted = true;
+        }
+    }
+    if uncounted {
+        for (vhost, record) in queues.iter().filter(|(_, record)| is_stream(record)) {
+            let lane = LaneKey::new(record.id, 0);
+            if let hash_map::Entry::Vacant(missing) = logs.entry(lane) {
+                let state = missing.insert(recount::log(txn, lane.get())?);
+                warn!(queue = %record.name, %vhost, next_offset = state.next_seq, "a stream was measured anew");
+                recounted.push(lane.get());
             }
         }
-        if state.open.count > 0 {
-            log.blocks.push(state.open);
-        }
-        recovered.logs.insert(lane.queue(), log);
+    }
+    let blocks = txn.open_table(BLOCKS)?;
+    for (lane, state) in &logs {
+        let full = recount::blocks(&blocks, lane.get(), state.first_seq, |key| unreadable("blocks", &key))?;
+        let blocks = recount::without_gaps(state, full);
+        recovered.logs.insert(lane.queue(), RecoveredLog { next_seq: state.next_seq, blocks });
     }
     Ok(logs)
 }

@@ -99,7 +99,7 @@ impl Stepped {
     pub(crate) fn answer(&mut self) -> bool {
         match self.requests.try_recv() {
             Ok(request) => {
-                answer(&self.database, request, || ());
+                answer(&self.database, self.store.shared(), request, || ());
                 true
             }
             Err(_) => false,

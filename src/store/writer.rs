@@ -4,6 +4,7 @@
 //!
 //! A failed commit is final: the watermark stays, nothing more is taken, and the broker is told to stop.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -11,11 +12,13 @@ use leveret_protocol::ShortString;
 use redb::{Database, Durability, ReadableTable, Table, WriteTransaction};
 use tracing::error;
 
-use super::disk::Shared;
+use super::damage::{Broken, examine, next_batch, queue_name, repair};
+use super::disk::{FILE_NAME, Shared};
 use super::ledger::{Batch, Ledger};
 use super::log::{Log, LogTables, News};
 use super::schema::batches::{BATCHES, BatchShape, SETTLED, decode_settled, encode_batch, encode_settled, read_shape};
 use super::schema::bindings::{self, BINDINGS};
+use super::schema::damaged::DAMAGED;
 use super::schema::directory;
 use super::schema::exchanges::{self, EXCHANGES};
 use super::schema::lanes::{LANES, LaneState};
@@ -28,6 +31,7 @@ use crate::engine::directory::DirectoryChange;
 use crate::engine::queue::QueueId;
 use crate::engine::vhost::Change;
 use crate::panics::StopOnPanic;
+use crate::server::clock;
 
 /// What the writer thread owns.
 pub(super) struct Writer {
@@ -61,6 +65,8 @@ struct Tables<'txn> {
     settled: Table<'txn, (u64, u64), &'static [u8]>,
     lanes: Table<'txn, u64, &'static [u8]>,
     returns: Table<'txn, (u64, u64), &'static [u8]>,
+    /// Batches that turned out to be damaged.
+    damaged: RefCell<Vec<Broken>>,
 }
 
 impl Writer {
@@ -144,7 +150,8 @@ impl Writer {
                 self.collect(op, &mut touched, &mut definitions);
             }
         }
-        if touched.is_empty() && definitions.is_empty() && self.touched_logs.is_empty() {
+        let repairs = self.shared.repairs.take();
+        if touched.is_empty() && definitions.is_empty() && self.touched_logs.is_empty() && repairs.is_empty() {
             return Ok(());
         }
         let database = self.database.clone();
@@ -154,22 +161,45 @@ impl Writer {
         if !definitions.is_empty() {
             self.write_definitions(&txn, &definitions)?;
         }
+        if !repairs.is_empty() {
+            changed = true;
+            for lane in repair(&txn, &self.shared.repairs, repairs, &mut self.ledgers)? {
+                if !touched.contains(&lane) {
+                    touched.push(lane);
+                }
+            }
+        }
+        let met;
         {
             let mut tables = Tables {
                 batches: txn.open_table(BATCHES)?,
                 settled: txn.open_table(SETTLED)?,
                 lanes: txn.open_table(LANES)?,
                 returns: txn.open_table(RETURNS)?,
+                damaged: RefCell::default(),
             };
             for lane in touched {
                 changed |= self.write_lane(lane, &mut tables)?;
             }
+            met = tables.damaged.into_inner();
         }
+        self.report(&txn, &met)?;
         changed |= self.write_logs(&txn)?;
         if changed {
             txn.commit()?;
         } else {
             txn.abort()?;
+        }
+        Ok(())
+    }
+
+    /// Tells of batches that turned out to be damaged; the next commit sets them aside.
+    fn report(&self, txn: &WriteTransaction, met: &[Broken]) -> Result<(), redb::Error> {
+        for broken in met {
+            let queue = queue_name(&txn.open_table(QUEUES)?, broken.key.0)?;
+            if self.shared.repairs.found(broken, &queue, &self.shared.data_dir.join(FILE_NAME), clock::now()) {
+                self.shared.prompt();
+            }
         }
         Ok(())
     }
@@ -401,6 +431,7 @@ fn remove_messages(txn: &WriteTransaction, id: QueueId) -> Result<(), redb::Erro
     txn.open_table(BATCHES)?.retain_in((first, 0)..=(last, u64::MAX), |_, _| false)?;
     txn.open_table(SETTLED)?.retain_in((first, 0)..=(last, u64::MAX), |_, _| false)?;
     txn.open_table(RETURNS)?.retain_in((first, 0)..=(last, u64::MAX), |_, _| false)?;
+    txn.open_table(DAMAGED)?.retain_in((first, 0)..=(last, u64::MAX), |_, _| false)?;
     Ok(())
 }
 
@@ -409,20 +440,29 @@ fn find_batch(lane: u64, seq: u64, last_seq: u64, tables: &Tables<'_>) -> Result
     let before = tables.batches.range((lane, 0)..=(lane, seq))?.next_back().transpose()?;
     if let Some((key, value)) = before {
         let (_, first) = key.value();
-        if let Some(shape) = read_shape(key.value(), value.value())
-            && seq < first + shape.span
-        {
-            return Ok(Some((first, with_marks(key.value(), &shape, tables)?)));
+        match read_shape(key.value(), value.value()) {
+            Some(shape) if seq < first + shape.span => {
+                return Ok(Some((first, with_marks(key.value(), &shape, tables)?)));
+            }
+            Some(_) => {}
+            None => note_damage(key.value(), value.value(), tables)?,
         }
     }
     for entry in tables.batches.range((lane, seq)..=(lane, last_seq))? {
         let (key, value) = entry?;
         let (_, first) = key.value();
-        if let Some(shape) = read_shape(key.value(), value.value()) {
-            return Ok(Some((first, with_marks(key.value(), &shape, tables)?)));
+        match read_shape(key.value(), value.value()) {
+            Some(shape) => return Ok(Some((first, with_marks(key.value(), &shape, tables)?))),
+            None => note_damage(key.value(), value.value(), tables)?,
         }
     }
     Ok(None)
+}
+
+fn note_damage(key: (u64, u64), value: &[u8], tables: &Tables<'_>) -> Result<(), redb::Error> {
+    let broken = examine(key, value, |_| false, || next_batch(&tables.batches, key))?;
+    tables.damaged.borrow_mut().push(broken);
+    Ok(())
 }
 
 /// The batch of this shape, with what is settled of it. A row that cannot be read says nothing, as for the reader.

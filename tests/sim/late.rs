@@ -13,7 +13,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::random::Random;
-use crate::store::{LoadRequest, Op, Store, Ticket, Transaction, Waiter};
+use crate::store::{Damage, LaneKey, LoadRequest, Op, Store, Ticket, Transaction, Waiter};
 
 #[derive(Debug)]
 struct Held {
@@ -134,6 +134,14 @@ impl Store for Late {
 
     fn load(&self, request: LoadRequest) {
         self.store.load(request);
+    }
+
+    fn recount(&self, lane: LaneKey, count: i64, body_bytes: i64) {
+        self.store.recount(lane, count, body_bytes);
+    }
+
+    fn damage(&self) -> Damage {
+        self.store.damage()
     }
 
     fn is_saturated(&self) -> bool {

@@ -59,7 +59,7 @@ fn messages(store: &DiskStore, lane: LaneKey) -> Vec<String> {
         let (sender, receiver) = channel();
         let reply = Box::new(move |reply| sender.send(reply).expect("somebody waits"));
         store.load(LoadRequest { lane, from_seq, max_bytes: 10_000, reply });
-        let LoadReply { loaded, complete_below } = receiver.recv().expect("answered");
+        let LoadReply { loaded, complete_below, .. } = receiver.recv().expect("answered");
         for part in loaded {
             for nth in 0..part.count {
                 let message = part.arena.message(part.index + nth);

@@ -94,6 +94,39 @@ pub struct Loaded {
     pub count: u32,
 }
 
+/// A message that cannot be read back from disk, though it should be there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gone {
+    /// Its sequence number.
+    pub seq: u64,
+    /// Octets of its body.
+    pub body_bytes: u64,
+}
+
+/// What the disk has of a lane.
+#[derive(Debug)]
+pub struct Answer {
+    /// From this sequence number on.
+    pub from_seq: u64,
+    /// Everything below this one was looked at.
+    pub complete_below: u64,
+    /// The live messages there, ascending.
+    pub loaded: Vec<Loaded>,
+    /// Messages that were counted and cannot be read: the store has counted them out.
+    pub gone: Vec<Gone>,
+}
+
+/// How what the disk had differs from what was counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Difference {
+    /// Messages that should have been there and that nobody knew of that they are gone.
+    pub lost: u64,
+    /// What the store has to add to its count.
+    pub count: i64,
+    /// What it has to add to the octets of bodies.
+    pub body_bytes: i64,
+}
+
 #[derive(Debug)]
 enum Place {
     Resident { arena: Arc<Arena>, index: u32 },
@@ -176,6 +209,11 @@ impl Segment {
 /// Positions of resident segments index an arena, whose length fits.
 fn narrow(position: u64) -> u32 {
     u32::try_from(position).expect("an arena has at most u32::MAX messages")
+}
+
+/// Counters are sums of what is on a disk.
+fn signed(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 /// The messages of one queue and priority.
@@ -573,23 +611,26 @@ impl Lane {
         self.segments = kept;
     }
 
-    /// Takes messages read back from disk: all that the store has of this lane from `from_seq` on, below `complete_below`.
+    /// Takes messages read back from disk: all that the store has of this lane in a range.
     ///
-    /// What a spilled segment promised there and the store did not have is gone; returns how many.
-    pub(super) fn load(&mut self, from_seq: u64, complete_below: u64, loaded: Vec<Loaded>) -> u64 {
-        let Some(at) = self.find(from_seq) else { return 0 };
+    /// What a spilled segment promised there and the store did not have is gone, at the latest when all of it was read. If
+    /// there are more than it promised, they were miscounted: the disk is right.
+    pub(super) fn load(&mut self, answer: Answer) -> Difference {
+        let Answer { from_seq, complete_below, loaded, gone } = answer;
+        let mut difference = Difference::default();
+        let Some(at) = self.find(from_seq) else { return difference };
         // Neighbours before it may have been spilled and joined meanwhile: then this is no answer for all of it.
         if !matches!(self.segments[at].place, Place::Spilled) || self.segments[at].first_seq < from_seq {
-            return 0;
+            return difference;
         }
         let mut rest = self.segments.remove(at).expect("found above");
         let end = rest.end_seq().min(complete_below);
         let mut insert_at = at;
         for part in loaded {
-            if part.first_seq >= end || part.first_seq < rest.first_seq || rest.spilled == 0 {
+            if part.first_seq >= end || part.first_seq < rest.first_seq {
                 continue;
             }
-            let span = u64::from(part.count).min(end - part.first_seq).min(rest.spilled);
+            let span = u64::from(part.count).min(end - part.first_seq);
             let mut segment = Segment {
                 first_seq: part.first_seq,
                 marks: Marks::new(span),
@@ -603,22 +644,46 @@ impl Lane {
                     (0..span).map(|nth| arena.message(index + narrow(nth)).body_len() as u64).sum::<u64>();
             }
             self.resident_bytes += segment.resident_bytes();
-            rest.spilled -= span;
+            let miscounted = (span.saturating_sub(rest.spilled), segment.body_bytes.saturating_sub(rest.body_bytes));
+            self.count_in(miscounted, &mut difference);
+            rest.spilled = rest.spilled.saturating_sub(span);
             rest.body_bytes = rest.body_bytes.saturating_sub(segment.body_bytes);
             self.segments.insert(insert_at, segment);
             insert_at += 1;
         }
-        let covered = end >= rest.end_seq();
-        if covered || rest.spilled == 0 {
-            let lost = rest.spilled;
-            self.ready -= lost;
-            self.ready_body_bytes = self.ready_body_bytes.saturating_sub(if lost > 0 { rest.body_bytes } else { 0 });
-            return lost;
+        for gone in gone {
+            if (rest.first_seq..end).contains(&gone.seq) && rest.spilled > 0 {
+                let body_bytes = gone.body_bytes.min(rest.body_bytes);
+                rest.spilled -= 1;
+                rest.body_bytes -= body_bytes;
+                self.count_out(1, body_bytes);
+            }
         }
-        rest.marks = Marks::new(rest.end_seq() - end);
-        rest.first_seq = end;
-        self.segments.insert(insert_at, rest);
-        0
+        if end < rest.end_seq() {
+            rest.marks = Marks::new(rest.end_seq() - end);
+            rest.first_seq = end;
+            self.segments.insert(insert_at, rest);
+            return difference;
+        }
+        self.count_out(rest.spilled, rest.body_bytes);
+        difference.lost += rest.spilled;
+        difference.count -= signed(rest.spilled);
+        difference.body_bytes -= signed(rest.body_bytes);
+        difference
+    }
+
+    /// Ready messages were found that nobody had counted.
+    fn count_in(&mut self, (count, body_bytes): (u64, u64), difference: &mut Difference) {
+        self.ready += count;
+        self.ready_body_bytes += body_bytes;
+        difference.count += signed(count);
+        difference.body_bytes += signed(body_bytes);
+    }
+
+    /// Ready messages are not there.
+    fn count_out(&mut self, count: u64, body_bytes: u64) {
+        self.ready -= count;
+        self.ready_body_bytes -= body_bytes;
     }
 }
 
@@ -656,6 +721,11 @@ mod tests {
             Take::Run(run) => (run.first_seq, run.count, run.redelivered),
             other @ (Take::OnDisk | Take::Empty) => panic!("expected a run, got {other:?}"),
         }
+    }
+
+    /// How many were lost.
+    fn load(lane: &mut Lane, from_seq: u64, complete_below: u64, loaded: Vec<Loaded>) -> u64 {
+        lane.load(Answer { from_seq, complete_below, loaded, gone: Vec::new() }).lost
     }
 
     #[test]
@@ -731,10 +801,10 @@ mod tests {
         assert_eq!(take(&mut lane, 1000), (0, 100, false));
         assert!(matches!(lane.take(1, u64::MAX), Take::OnDisk));
         let loaded = vec![Loaded { first_seq: 100, arena: arena(50), index: 0, count: 50 }];
-        assert_eq!(lane.load(100, 150, loaded), 0);
+        assert_eq!(load(&mut lane, 100, 150, loaded), 0);
         assert_eq!(take(&mut lane, 1000), (100, 50, false));
         assert!(matches!(lane.take(1, u64::MAX), Take::OnDisk));
-        assert_eq!(lane.load(150, u64::MAX, Vec::new()), 850);
+        assert_eq!(load(&mut lane, 150, u64::MAX, Vec::new()), 850);
         assert!(matches!(lane.take(1, u64::MAX), Take::Empty));
         assert_eq!(lane.ready(), 0);
     }
@@ -752,11 +822,11 @@ mod tests {
         assert_eq!(take(&mut lane, 10).0, 0);
         // The disk still has 20..30, whose settlement is not committed.
         let loaded = vec![Loaded { first_seq: 10, arena: arena(30), index: 0, count: 30 }];
-        assert_eq!(lane.load(10, u64::MAX, loaded), 0);
+        assert_eq!(load(&mut lane, 10, u64::MAX, loaded), 0);
         assert_eq!(take(&mut lane, 100), (10, 10, false));
         assert!(matches!(lane.take(100, u64::MAX), Take::OnDisk));
         let loaded = vec![Loaded { first_seq: 30, arena: arena(10), index: 0, count: 10 }];
-        assert_eq!(lane.load(30, u64::MAX, loaded), 0);
+        assert_eq!(load(&mut lane, 30, u64::MAX, loaded), 0);
         assert_eq!(take(&mut lane, 100), (30, 10, false));
     }
 
@@ -770,17 +840,73 @@ mod tests {
         assert_eq!(lane.spilled_ahead(usize::MAX), Some(10));
         let part = |first_seq| Loaded { first_seq, arena: arena(10), index: 0, count: 10 };
         let all = |first_seq| [10, 20].into_iter().filter(|first| *first >= first_seq).map(part).collect();
-        assert_eq!(lane.load(10, 20, all(10)), 0);
+        assert_eq!(load(&mut lane, 10, 20, all(10)), 0);
         assert_eq!(lane.spilled_ahead(usize::MAX), Some(20));
         // While 20.. are read, 10.. leave memory again.
         lane.spill(1, |_| true);
-        assert_eq!(lane.load(20, u64::MAX, all(20)), 0);
+        assert_eq!(load(&mut lane, 20, u64::MAX, all(20)), 0);
         assert_eq!(lane.spilled_ahead(usize::MAX), Some(10));
-        assert_eq!(lane.load(10, u64::MAX, all(10)), 0);
+        assert_eq!(load(&mut lane, 10, u64::MAX, all(10)), 0);
         assert_eq!(lane.ready(), 30);
         for first in [0, 10, 20] {
             assert_eq!(take(&mut lane, 100), (first, 10, false));
         }
+    }
+
+    fn recovered(count: u64) -> Lane {
+        let found = RecoveredLane {
+            lane: 0,
+            head_seq: 0,
+            next_seq: 30,
+            count,
+            body_bytes: count,
+            redelivered_below: 0,
+            expiring: false,
+            returns: Vec::new(),
+        };
+        Lane::recovered(&found)
+    }
+
+    fn part(first_seq: u64) -> Loaded {
+        let (arena, index, count) = (arena(10), 0, 10);
+        Loaded { first_seq, arena, index, count }
+    }
+
+    #[test]
+    fn messages_that_are_gone_are_counted_out_at_once() {
+        let mut lane = recovered(30);
+        let gone = (10..20).map(|seq| Gone { seq, body_bytes: 1 }).collect();
+        let answer = Answer { from_seq: 0, complete_below: 20, loaded: vec![part(0)], gone };
+        // The store has counted them out itself.
+        assert_eq!(lane.load(answer), Difference::default());
+        assert_eq!((lane.ready(), lane.ready_body_bytes()), (20, 20));
+        let answer = Answer { from_seq: 20, complete_below: u64::MAX, loaded: vec![part(20)], gone: Vec::new() };
+        assert_eq!(lane.load(answer), Difference::default());
+        assert_eq!((take(&mut lane, 99).0, take(&mut lane, 99).0, lane.ready()), (0, 20, 0));
+    }
+
+    #[test]
+    fn what_nobody_could_count_is_missed_in_the_end_and_told() {
+        let mut lane = recovered(30);
+        let answer = Answer { from_seq: 0, complete_below: 20, loaded: vec![part(0)], gone: Vec::new() };
+        assert_eq!(lane.load(answer), Difference::default());
+        let answer = Answer { from_seq: 20, complete_below: u64::MAX, loaded: vec![part(20)], gone: Vec::new() };
+        assert_eq!(lane.load(answer), Difference { lost: 10, count: -10, body_bytes: -10 });
+        assert_eq!((lane.ready(), lane.ready_body_bytes()), (20, 20));
+    }
+
+    #[test]
+    fn more_messages_than_were_counted_are_all_delivered() {
+        let mut lane = recovered(15);
+        let answer = Answer { from_seq: 0, complete_below: 20, loaded: vec![part(0), part(10)], gone: Vec::new() };
+        assert_eq!(lane.load(answer), Difference { lost: 0, count: 5, body_bytes: 5 });
+        assert_eq!((lane.ready(), lane.ready_body_bytes()), (20, 20));
+        let answer = Answer { from_seq: 20, complete_below: u64::MAX, loaded: vec![part(20)], gone: Vec::new() };
+        assert_eq!(lane.load(answer), Difference { lost: 0, count: 10, body_bytes: 10 });
+        for first in [0, 10, 20] {
+            assert_eq!(take(&mut lane, 100), (first, 10, false));
+        }
+        assert_eq!((lane.ready(), lane.ready_body_bytes(), lane.unacked()), (0, 0, 30));
     }
 
     #[test]

@@ -24,7 +24,7 @@ use crate::engine::message::{Arena, Timestamp};
 
 pub use dispatch::{ChannelLimit, ConsumerId, ConsumerSpec, Window};
 pub use figures::{ConsumerFigures, QueueFigures};
-pub use lane::{Loaded, Run, Settled};
+pub use lane::{Answer, Difference, Gone, Loaded, Run, Settled};
 pub use marks::Marks;
 pub use settings::{
     DeadLetterStrategy, ExpiryMode, Overflow, QueueSettings, QueueType, StreamSettings, TTL_MAX_MS, check_equivalent,
@@ -638,33 +638,24 @@ impl Queue {
         true
     }
 
-    /// Messages came back from disk: all that the store has from `from_seq` on, below `complete_below`. Returns how many that
-    /// should have been there are lost.
-    pub fn loaded(
-        &mut self,
-        now: Timestamp,
-        lane: u8,
-        from_seq: u64,
-        complete_below: u64,
-        loaded: Vec<Loaded>,
-        fx: &mut Vec<QueueEffect>,
-    ) -> u64 {
+    /// Messages came back from disk. Returns how what was there differs from what should have been.
+    pub fn loaded(&mut self, now: Timestamp, lane: u8, answer: Answer, fx: &mut Vec<QueueEffect>) -> Difference {
         self.loading = false;
         let on_time = self.settings.expiry_mode == ExpiryMode::OnTime;
-        for part in loaded.iter().filter(|part| on_time && part.arena.any_expiration()) {
+        for part in answer.loaded.iter().filter(|part| on_time && part.arena.any_expiration()) {
             for nth in 0..part.count {
                 self.deadlines.add(&part.arena.message(part.index + nth), lane, part.first_seq + u64::from(nth));
             }
         }
-        let Some(slot) = self.lane_mut(lane) else { return 0 };
-        let lost = slot.load(from_seq, complete_below, loaded);
+        let Some(slot) = self.lane_mut(lane) else { return Difference::default() };
+        let difference = slot.load(answer);
         self.expire(now, fx);
         self.dispatch(now, fx);
         self.trim(fx);
         if self.watches_heads() {
             self.read_ahead(fx);
         }
-        lost
+        difference
     }
 
     /// Forgets bodies that are on disk and not needed soon; `is_stored` says of a ticket whether it is durable.

@@ -183,8 +183,9 @@ impl Model {
             .collect();
         let complete_below = if loaded.len() == 5 { loaded[4].first_seq + 1 } else { u64::MAX };
         let mut fx = Vec::new();
-        let lost = self.queue.loaded(self.now, lane, from_seq, complete_below, loaded, &mut fx);
-        assert_eq!(lost, 0, "what was spilled comes back");
+        let answer = Answer { from_seq, complete_below, loaded, gone: Vec::new() };
+        let difference = self.queue.loaded(self.now, lane, answer, &mut fx);
+        assert_eq!(difference, Difference::default(), "what was spilled comes back");
         self.follow(fx);
     }
 

@@ -84,7 +84,7 @@ mod tests {
 
     use super::*;
     use crate::engine::message::{Arena, ArenaBuilder, Body, MessageParts};
-    use crate::engine::queue::{Get, Loaded, QueueSettings, QueueType, RecoveredLane};
+    use crate::engine::queue::{Answer, Difference, Get, Loaded, QueueSettings, QueueType, RecoveredLane};
 
     /// One message for each body, in an arena.
     fn arena(bodies: &[&str], expiration_ms: Option<u64>, priority: Option<u8>) -> Arc<Arena> {
@@ -175,7 +175,8 @@ mod tests {
         let mut fx = Vec::new();
         assert!(matches!(queue.get(Timestamp::from_millis(0), false, &mut fx), Get::Loading));
         let loaded = vec![Loaded { first_seq: 2, arena: last, index: 0, count: 1 }];
-        assert_eq!(queue.loaded(Timestamp::from_millis(0), 4, 2, u64::MAX, loaded, &mut Vec::new()), 0);
+        let answer = Answer { from_seq: 2, complete_below: u64::MAX, loaded, gone: Vec::new() };
+        assert_eq!(queue.loaded(Timestamp::from_millis(0), 4, answer, &mut Vec::new()), Difference::default());
         for body in ["c", "a", "b"] {
             assert_eq!(get(&mut queue, 0).map(|(found, ..)| found).as_deref(), Some(body));
         }
@@ -233,7 +234,8 @@ mod tests {
         let settings = QueueSettings { queue_type: QueueType::Quorum, ..QueueSettings::default() };
         let mut queue = Queue::recovered(settings, &[found], Timestamp::from_millis(0));
         let loaded = vec![Loaded { first_seq: 7, arena: arena(&["a", "b"], None, None), index: 0, count: 2 }];
-        assert_eq!(queue.loaded(Timestamp::from_millis(0), 4, 7, u64::MAX, loaded, &mut Vec::new()), 0);
+        let answer = Answer { from_seq: 7, complete_below: u64::MAX, loaded, gone: Vec::new() };
+        assert_eq!(queue.loaded(Timestamp::from_millis(0), 4, answer, &mut Vec::new()), Difference::default());
         assert_eq!(get(&mut queue, 0).map(|(_, count, _)| count), Some(0));
         let (_, count, delivered) = get(&mut queue, 0).expect("the second one");
         assert_eq!(count, 20);

@@ -12,6 +12,9 @@ pub(in crate::store) const LANES: TableDefinition<u64, &[u8]> = TableDefinition:
 
 const NAME: &str = "lanes";
 
+/// What numbers and octets stay below: sums of them do not overflow.
+const MAX: u64 = 1 << 56;
+
 /// A lane's counters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::store) struct LaneState {
@@ -42,7 +45,8 @@ impl LaneState {
         };
         // What a store of format 1 has was not checked when it was sealed.
         let span = state.next_seq.checked_sub(state.head_seq)?;
-        (state.count <= span).then_some(state)
+        let is_possible = state.count <= span && state.next_seq < MAX && state.body_bytes < MAX;
+        is_possible.then_some(state)
     }
 }
 

@@ -38,7 +38,8 @@ impl LogState {
         let mut value = open(NAME, lane, value)?;
         let (first_seq, next_seq, open_seq) = (value.u64()?, value.u64()?, value.u64()?);
         let open = read_block(&mut value, open_seq)?;
-        let is_possible = first_seq <= next_seq && (open.count == 0 || open.end_seq() <= next_seq);
+        let is_possible =
+            first_seq <= next_seq && next_seq < 1 << 56 && (open.count == 0 || open.end_seq() <= next_seq);
         is_possible.then_some(Self { first_seq, next_seq, open })
     }
 }

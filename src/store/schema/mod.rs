@@ -5,6 +5,7 @@
 
 pub(super) mod batches;
 pub(super) mod bindings;
+pub(super) mod damaged;
 pub(super) mod directory;
 pub(super) mod exchanges;
 pub(super) mod lanes;
