@@ -275,6 +275,24 @@ impl Arena {
         self.ticket.load(Ordering::Acquire)
     }
 
+    /// Appends the records of `count` messages from `index` on, as [`Message::write_record`] does, side by side.
+    pub fn write_records(&self, index: u32, count: u32, out: &mut Vec<u8>) {
+        let mut run = 0..0;
+        for message in (index..index + count).map(|at| self.message(at)) {
+            if message.head[0] & FLAG_OUTSIDE != 0 {
+                out.extend_from_slice(&self.data[std::mem::take(&mut run)]);
+                message.write_record(out);
+                continue;
+            }
+            if message.start != run.end {
+                out.extend_from_slice(&self.data[run]);
+                run = message.start..message.start;
+            }
+            run.end += message.record_len();
+        }
+        out.extend_from_slice(&self.data[run]);
+    }
+
     /// The message at `index`.
     ///
     /// # Panics

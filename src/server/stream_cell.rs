@@ -207,6 +207,7 @@ impl Registry {
             lane: LaneKey::new(cell.id, 0),
             from_seq,
             max_bytes,
+            latest: true,
             reply: Box::new(move |reply| {
                 let mut work = Work::default();
                 let lost = cell.turn_stream(&registry, &mut work, |stream, fx| {

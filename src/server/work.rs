@@ -68,6 +68,7 @@ impl Registry {
             lane: LaneKey::new(cell.id, lane),
             from_seq,
             max_bytes: WINDOW_BYTES / 2,
+            latest: false,
             reply: Box::new(move |reply| {
                 let mut work = Work::default();
                 let now = clock::now();

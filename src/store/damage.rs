@@ -70,6 +70,11 @@ impl Repairs {
         self.0.lock().waiting.push(repair);
     }
 
+    /// Whether there is something to put right.
+    pub(super) fn are_waiting(&self) -> bool {
+        !self.0.lock().waiting.is_empty()
+    }
+
     pub(super) fn take(&self) -> Vec<Repair> {
         std::mem::take(&mut self.0.lock().waiting)
     }

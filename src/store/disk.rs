@@ -1,25 +1,31 @@
-//! The store on redb: opening, the mailbox of its writer thread, and its reader thread.
+//! The store on disk: opening, the mailbox of the thread that makes things durable, and the store's other threads.
 
-use std::collections::HashSet;
 use std::fmt;
+use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
+use fs4::FileExt;
 use parking_lot::{Condvar, Mutex};
-use redb::Database;
-use tracing::error;
+use redb::backends::FileBackend;
+use redb::{Database, StorageBackend};
+use tracing::{error, info};
 
+use super::appender::Appender;
+use super::backlog::{Backlog, Intake};
 use super::damage::{Repair, Repairs};
+use super::journal::{self, Journal};
 use super::reader::read_loop;
-use super::recovery::{Found, create_file, mark_running, prepare, recover};
+use super::recovery::{Found, create_file, keep_journal, mark_running, prepare, recover};
 use super::writer::Writer;
 use super::{Damage, LaneKey, LoadRequest, Op, Recovered, Store, StoreError, Ticket, Transaction};
 
-/// Octets of messages that may wait for the writer before publishers are held back.
-const MAILBOX_BYTES: usize = 32 * 1024 * 1024;
+/// Octets of messages that may wait for the journal before publishers are held back.
+const MAILBOX_BYTES: usize = 16 * 1024 * 1024;
 /// redb's page cache. Messages are read once, front to back, so a large one would buy nothing.
 pub(super) const CACHE_BYTES: usize = 16 * 1024 * 1024;
 /// The database's file in the data directory.
@@ -29,7 +35,10 @@ pub(super) const FILE_NAME: &str = "leveret.redb";
 pub(super) struct Shared {
     mailbox: Mutex<Mailbox>,
     filled: Condvar,
+    /// What is in the journal and not in the database.
+    pub(super) backlog: Backlog,
     durable: AtomicU64,
+    stored: AtomicU64,
     failed: AtomicBool,
     on_failure: Box<dyn Fn() + Send + Sync>,
     pub(super) data_dir: PathBuf,
@@ -42,7 +51,7 @@ struct Mailbox {
     transactions: Vec<Transaction>,
     bytes: usize,
     last_ticket: u64,
-    writer_waits: bool,
+    appender_waits: bool,
     closed: bool,
 }
 
@@ -55,21 +64,17 @@ impl Mailbox {
 }
 
 impl Shared {
-    /// Takes everything that waits into `batch`, with the last ticket in it; waits for the first unless there is something
-    /// else to do. `None` once closed.
-    pub(super) fn take(&self, batch: &mut Vec<Transaction>, busy: bool) -> Option<Ticket> {
+    /// Waits for something and takes everything that waits into `batch`, with the last ticket in it. `None` once closed.
+    pub(super) fn take(&self, batch: &mut Vec<Transaction>) -> Option<Ticket> {
         let mut mailbox = self.mailbox.lock();
         while mailbox.transactions.is_empty() {
             if mailbox.closed {
                 return None;
             }
-            if busy {
-                break;
-            }
-            mailbox.writer_waits = true;
+            mailbox.appender_waits = true;
             self.filled.wait(&mut mailbox);
         }
-        mailbox.writer_waits = false;
+        mailbox.appender_waits = false;
         Some(mailbox.empty_into(batch))
     }
 
@@ -80,38 +85,39 @@ impl Shared {
         (!mailbox.transactions.is_empty()).then(|| mailbox.empty_into(batch))
     }
 
-    /// Has the writer take up what waits beside its transactions.
+    /// Has the writer put right soon what waits for that.
     pub(super) fn prompt(&self) {
-        let mut mailbox = self.mailbox.lock();
-        if self.failed.load(Ordering::Acquire) {
-            return;
-        }
-        mailbox.last_ticket += 1;
-        mailbox.transactions.push(Transaction::default());
-        if mailbox.writer_waits {
-            mailbox.writer_waits = false;
-            drop(mailbox);
-            self.filled.notify_one();
-        }
+        self.backlog.prompt();
     }
 
     pub(super) fn set_durable(&self, ticket: Ticket) {
         self.durable.store(ticket.get(), Ordering::Release);
     }
 
-    /// A commit failed: nothing is taken or confirmed any more.
+    /// The database has everything up to here.
+    pub(super) fn set_stored(&self, ticket: Ticket, seq: u64) {
+        self.stored.store(ticket.get(), Ordering::Release);
+        self.backlog.set_stored(ticket, seq);
+    }
+
+    /// Whether a write failed.
+    pub(super) fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
+    }
+
+    /// A write failed: nothing is taken or confirmed any more.
     pub(super) fn fail(&self) {
         self.failed.store(true, Ordering::Release);
+        self.backlog.end();
         (self.on_failure)();
     }
 }
 
-/// The store on redb.
+/// The store on disk.
 pub struct DiskStore {
     shared: Arc<Shared>,
-    writer: Mutex<Option<JoinHandle<()>>>,
     loads: Mutex<Option<mpsc::Sender<LoadRequest>>>,
-    reader: Mutex<Option<JoinHandle<()>>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl fmt::Debug for DiskStore {
@@ -130,16 +136,16 @@ impl DiskStore {
         &self.shared
     }
 
-    /// Opens the store in a directory, creating both if need be. `node` names a new store; `on_failure` is called when a
-    /// commit fails.
+    /// Opens the store in a directory, creating both if need be. `seed` is a random number: it names a new store, and makes
+    /// this run another than those before. `on_failure` is called when a write fails.
     pub fn open(
         data_dir: &Path,
-        node: u64,
+        seed: u64,
         on_failure: impl Fn() + Send + Sync + 'static,
     ) -> Result<(Self, Recovered), StoreError> {
         std::fs::create_dir_all(data_dir)
             .map_err(|cause| StoreError::new(format!("cannot create {}: {cause}", data_dir.display())))?;
-        create_file(data_dir, node)?;
+        create_file(data_dir, seed)?;
         let database =
             Database::builder().set_cache_size(CACHE_BYTES).create(data_dir.join(FILE_NAME)).map_err(|cause| {
                 if matches!(cause, redb::DatabaseError::DatabaseAlreadyOpen) {
@@ -151,19 +157,37 @@ impl DiskStore {
                     failed(data_dir, "cannot open", &cause)
                 }
             })?;
-        let Assembled { store, database, requests, writer, recovered } =
-            assemble(database, data_dir, node, Box::new(on_failure))?;
+        let journal = open_journal(&data_dir.join(journal::FILE_NAME)).map_err(|cause| {
+            StoreError::new(format!("cannot open {}: {cause}", data_dir.join(journal::FILE_NAME).display()))
+        })?;
+        let Assembled { store, database, requests, appender, writer, recovered } =
+            assemble(database, Box::new(journal), journal::CAPACITY, data_dir, seed, Box::new(on_failure))?;
+        let shared = store.shared.clone();
         let spawn = |name: &str, body: Box<dyn FnOnce() + Send>| {
-            std::thread::Builder::new()
+            let thread = std::thread::Builder::new()
                 .name(name.to_owned())
                 .spawn(body)
-                .map_err(|cause| StoreError::new(format!("cannot start the thread {name}: {cause}")))
+                .map_err(|cause| StoreError::new(format!("cannot start the thread {name}: {cause}")))?;
+            store.threads.lock().push(thread);
+            Ok(())
         };
-        let shared = store.shared.clone();
-        *store.writer.lock() = Some(spawn("store-writer", Box::new(move || writer.run()))?);
-        *store.reader.lock() = Some(spawn("store-reader", Box::new(move || read_loop(&database, &shared, &requests)))?);
+        spawn("store-journal", Box::new(move || appender.run()))?;
+        spawn("store-writer", Box::new(move || writer.run()))?;
+        spawn("store-reader", Box::new(move || read_loop(&database, &shared, &requests)))?;
         Ok((store, recovered))
     }
+}
+
+/// Opens the journal's file, and has the system set its place on the disk aside.
+fn open_journal(path: &Path) -> io::Result<FileBackend> {
+    let file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
+    if file.metadata()?.len() < journal::CAPACITY {
+        // Not every file system can; then a full disk is noticed when the journal is written.
+        if let Err(cause) = file.allocate(journal::CAPACITY) {
+            info!(file = %path.display(), %cause, "the place for the journal cannot be set aside");
+        }
+    }
+    FileBackend::new(file).map_err(io::Error::other)
 }
 
 /// A store, and what its threads are to work with.
@@ -171,40 +195,69 @@ pub(super) struct Assembled {
     pub(super) store: DiskStore,
     pub(super) database: Arc<Database>,
     pub(super) requests: mpsc::Receiver<LoadRequest>,
+    pub(super) appender: Appender,
     pub(super) writer: Writer,
     pub(super) recovered: Recovered,
 }
 
-/// Recovers what a database has and puts a store together: everything but the threads.
+/// Recovers what database and journal have and puts a store together: everything but the threads.
 pub(super) fn assemble(
     database: Database,
+    journal: Box<dyn StorageBackend>,
+    capacity: u64,
     data_dir: &Path,
-    node: u64,
+    seed: u64,
     on_failure: Box<dyn Fn() + Send + Sync>,
 ) -> Result<Assembled, StoreError> {
     let file = data_dir.join(FILE_NAME);
-    prepare(&database, &file, node)?;
-    let found = recover(&database, &file).map_err(|cause| failed(data_dir, "cannot read", &cause))?;
-    mark_running(&database, &found).map_err(|cause| failed(data_dir, "cannot write", &cause))?;
-    let repairs = Repairs::recovered(&database).map_err(|cause| failed(data_dir, "cannot read", &cause))?;
+    let wrong = |what: &'static str| move |cause: redb::Error| failed(data_dir, what, &cause);
+    let journal_wrong =
+        |cause: &dyn fmt::Display| StoreError::new(format!("{}: {cause}", data_dir.join(journal::FILE_NAME).display()));
+    prepare(&database, &file, seed)?;
     let database = Arc::new(database);
-    let shared = Arc::new(Shared {
+    let shared = |seq| Shared {
         mailbox: Mutex::default(),
         filled: Condvar::new(),
+        backlog: Backlog::after(seq),
         durable: AtomicU64::new(0),
+        stored: AtomicU64::new(0),
         failed: AtomicBool::new(false),
-        on_failure,
+        on_failure: Box::new(|| ()),
         data_dir: data_dir.to_owned(),
-        repairs,
-    });
-    let Found { recovered, lanes, returns, logs, .. } = found;
-    let queues: HashSet<_> = recovered.queues.iter().map(|(_, queue, _)| queue.id).collect();
-    let next_queue_id = recovered.next_queue_id;
-    let writer = Writer::new(database.clone(), shared.clone(), lanes, returns, logs, queues, next_queue_id);
+        repairs: Repairs::default(),
+    };
+    let mut found = recover(&database, &file).map_err(wrong("cannot read"))?;
+    let Found { epoch, journal: applied, .. } = found;
+    let clean = found.recovered.clean;
+    let pending = journal::scan(&*journal, epoch, applied).map_err(|cause| journal_wrong(&cause))?;
+    if !pending.is_empty() {
+        let mut writer = Writer::new(database.clone(), Arc::new(shared(applied)), found.state, applied);
+        let damaged = pending.replay(&*journal, |seq, ops| {
+            writer.collect_all(Intake { ops, seq, ..Intake::default() });
+            Ok::<_, redb::Error>(())
+        });
+        let damaged = damaged.map_err(|cause| journal_wrong(&cause))?;
+        if damaged > 0 {
+            keep_journal(data_dir, epoch);
+        }
+        writer.checkpoint().map_err(wrong("cannot write"))?;
+        info!(records = pending.len(), damaged, "journal replayed");
+        found = recover(&database, &file).map_err(wrong("cannot read"))?;
+    }
+    let seq = pending.last_seq();
+    let epoch = epoch.wrapping_add(seed | 1);
+    mark_running(&database, &found, epoch, seq).map_err(wrong("cannot write"))?;
+    let journal = Journal::start(journal, epoch, seq + 1, capacity).map_err(|cause| journal_wrong(&cause))?;
+    let repairs = Repairs::recovered(&database).map_err(wrong("cannot read"))?;
+    let shared = Arc::new(Shared { on_failure, repairs, ..shared(seq) });
+    found.recovered.clean = clean;
+    // Their messages were not in the journal.
+    found.state.early.clear();
+    let appender = Appender::new(shared.clone(), journal, &found.state.logs);
+    let writer = Writer::new(database.clone(), shared.clone(), found.state, seq);
     let (sender, requests) = mpsc::channel();
-    let store =
-        DiskStore { shared, writer: Mutex::default(), loads: Mutex::new(Some(sender)), reader: Mutex::default() };
-    Ok(Assembled { store, database, requests, writer, recovered })
+    let store = DiskStore { shared, loads: Mutex::new(Some(sender)), threads: Mutex::default() };
+    Ok(Assembled { store, database, requests, appender, writer, recovered: found.recovered })
 }
 
 impl Store for DiskStore {
@@ -212,19 +265,19 @@ impl Store for DiskStore {
         let mut mailbox = self.shared.mailbox.lock();
         mailbox.last_ticket += 1;
         let ticket = Ticket::new(mailbox.last_ticket);
-        if self.shared.failed.load(Ordering::Acquire) {
+        if self.shared.has_failed() {
             // Nothing is written any more; the ticket will never be durable.
             return ticket;
         }
         for op in &transaction.ops {
             if let Op::Append { arena, .. } | Op::Log { arena, .. } = op {
                 arena.set_ticket(ticket.get());
-                mailbox.bytes += arena.size_bytes();
             }
         }
+        mailbox.bytes += transaction.size();
         mailbox.transactions.push(transaction);
-        if mailbox.writer_waits {
-            mailbox.writer_waits = false;
+        if mailbox.appender_waits {
+            mailbox.appender_waits = false;
             drop(mailbox);
             self.shared.filled.notify_one();
         }
@@ -236,7 +289,11 @@ impl Store for DiskStore {
     }
 
     fn is_stored(&self, ticket: u64) -> bool {
-        ticket != 0 && ticket <= self.shared.durable.load(Ordering::Acquire)
+        ticket != 0 && ticket <= self.shared.stored.load(Ordering::Acquire)
+    }
+
+    fn checkpoint(&self) -> bool {
+        self.shared.backlog.request()
     }
 
     fn load(&self, request: LoadRequest) {
@@ -264,10 +321,9 @@ impl Store for DiskStore {
         self.shared.mailbox.lock().closed = true;
         self.shared.filled.notify_one();
         *self.loads.lock() = None;
-        for thread in [&self.writer, &self.reader] {
-            if let Some(thread) = thread.lock().take()
-                && thread.join().is_err()
-            {
+        let threads = std::mem::take(&mut *self.threads.lock());
+        for thread in threads {
+            if thread.join().is_err() {
                 error!("a thread of the store panicked");
             }
         }
@@ -359,10 +415,11 @@ mod tests {
     /// The numbers in the bodies of everything stored, read in pieces.
     fn stored(store: &DiskStore, mut from_seq: u64) -> Vec<u32> {
         let mut numbers = Vec::new();
+        assert!(store.checkpoint());
         loop {
             let (sender, receiver) = mpsc::channel();
             let reply = Box::new(move |reply| sender.send(reply).expect("somebody waits"));
-            store.load(LoadRequest { lane: LANE, from_seq, max_bytes: 100_000, reply });
+            store.load(LoadRequest { lane: LANE, from_seq, max_bytes: 100_000, latest: false, reply });
             let LoadReply { loaded, complete_below, .. } = receiver.recv().expect("answered");
             for part in loaded {
                 for nth in 0..part.count {
@@ -417,7 +474,9 @@ mod tests {
         let (store, _) = open(dir.path());
         submit(&store, vec![declare(), append(0, 10, 16)]);
         let copy = tempfile::tempdir().expect("directory");
-        std::fs::copy(dir.path().join(FILE_NAME), copy.path().join(FILE_NAME)).expect("copied");
+        for name in [FILE_NAME, journal::FILE_NAME] {
+            std::fs::copy(dir.path().join(name), copy.path().join(name)).expect("copied");
+        }
         store.close();
         let (store, recovered) = open(copy.path());
         assert!(!recovered.clean);

@@ -4,7 +4,7 @@
 //! same commit is never written. Batches that were written lately are known by their marks; those further back are looked
 //! up on disk when they are needed, so a deep queue costs the ledger no memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::schema::batches::{BATCH_BYTES, BatchRun, BatchShape};
@@ -46,7 +46,8 @@ impl Batch {
 #[derive(Debug)]
 struct Appended {
     first_seq: u64,
-    arena: Arc<Arena>,
+    /// Not kept once all of it is settled.
+    arena: Option<Arc<Arena>>,
     index: u32,
     marks: Marks,
 }
@@ -69,7 +70,8 @@ pub(super) struct Ledger {
     unknown: Option<(u64, u64)>,
     /// Settlements that came before their append.
     early: Vec<Settled>,
-    appended: Vec<Appended>,
+    /// By first sequence number.
+    appended: VecDeque<Appended>,
     settled: Vec<Settled>,
     /// Messages that came back, as this commit tells.
     came_back: Vec<(u64, u32)>,
@@ -117,21 +119,41 @@ impl Ledger {
         Self { state, written: state, unknown, returns, ..Self::default() }
     }
 
+    /// Settlements whose messages have not come yet.
+    pub(super) fn early(&self) -> &[Settled] {
+        &self.early
+    }
+
     /// Messages came in.
     pub(super) fn append(&mut self, first_seq: u64, arena: Arc<Arena>, index: u32, count: u32) {
-        self.dirty = true;
-        self.appended.push(Appended { first_seq, arena, index, marks: Marks::new(u64::from(count)) });
+        let marks = Marks::new(u64::from(count));
+        self.state.next_seq = self.state.next_seq.max(first_seq + marks.span());
+        let item = Appended { first_seq, arena: Some(arena), index, marks };
+        // Connections submit in their own order, but mostly in that of the queue.
+        let at = match self.appended.back() {
+            Some(last) if last.first_seq > first_seq => {
+                self.appended.partition_point(|item| item.first_seq < first_seq)
+            }
+            Some(_) | None => self.appended.len(),
+        };
+        self.appended.insert(at, item);
     }
 
     /// Messages left.
     pub(super) fn settle(&mut self, settled: Settled) {
-        self.dirty = true;
+        // What has a count on disk, or gets one, is looked at when the round is closed.
+        if !self.counts_returns() && self.settle_appended(&settled) {
+            return;
+        }
         self.settled.push(settled);
+    }
+
+    fn counts_returns(&self) -> bool {
+        !self.returns.is_empty() || !self.came_back.is_empty()
     }
 
     /// A message came back this often.
     pub(super) fn came_back(&mut self, seq: u64, count: u32) {
-        self.dirty = true;
         self.came_back.push((seq, count));
     }
 
@@ -143,9 +165,6 @@ impl Ledger {
     ) -> Result<Rows, E> {
         let mut rows = Rows::default();
         self.dirty = false;
-        if !self.appended.is_sorted_by_key(|item| item.first_seq) {
-            self.appended.sort_by_key(|item| item.first_seq);
-        }
         let mut settled = std::mem::take(&mut self.settled);
         if !self.early.is_empty() {
             settled.append(&mut self.early);
@@ -270,6 +289,12 @@ impl Ledger {
             return false;
         }
         item.marks.settle(from, to);
+        if item.marks.live() == 0 {
+            item.arena = None;
+            while self.appended.front().is_some_and(|item| item.arena.is_none()) {
+                self.appended.pop_front();
+            }
+        }
         true
     }
 
@@ -346,11 +371,11 @@ impl Ledger {
                 self.add_batch(std::mem::take(&mut runs), rows);
                 octets = 0;
             }
-            self.state.next_seq = self.state.next_seq.max(item.first_seq + item.marks.span());
+            let Some(arena) = &item.arena else { continue };
             let mut next = item.marks.next_live(0);
             while let Some(position) = next {
                 let index = item.index + u32::try_from(position).expect("positions index an arena");
-                let message = item.arena.message(index);
+                let message = arena.message(index);
                 let size = message.record_len();
                 if octets > 0 && octets + size > BATCH_BYTES {
                     self.add_batch(std::mem::take(&mut runs), rows);
@@ -365,11 +390,11 @@ impl Ledger {
                     Some(run)
                         if run.first_seq + u64::from(run.count) == seq
                             && run.index + run.count == index
-                            && Arc::ptr_eq(&run.arena, &item.arena) =>
+                            && Arc::ptr_eq(&run.arena, arena) =>
                     {
                         run.count += 1;
                     }
-                    _ => runs.push(BatchRun { first_seq: seq, arena: item.arena.clone(), index, count: 1 }),
+                    _ => runs.push(BatchRun { first_seq: seq, arena: arena.clone(), index, count: 1 }),
                 }
                 next = item.marks.next_live(position + 1);
             }

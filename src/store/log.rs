@@ -1,37 +1,39 @@
-//! What the writer knows of a stream on disk, and what one commit does to it.
+//! What the writer knows of a stream on disk, and what one checkpoint does to it.
 //!
-//! The writer gives messages their offsets: in the order of its transactions, without gaps. What was cut off from the front
-//! is removed some batches a commit, so that a large segment that goes holds nobody up.
+//! Messages get their offsets in the order of the journal, without gaps: at once by [`LogCounter`], so that a stream can be
+//! told, and again by [`Log`] when the writer hears of them. What was cut off from the front is removed some batches a
+//! checkpoint, so that a large segment that goes holds nobody up.
 
 use std::sync::Arc;
 
 use redb::{ReadableTable, Table};
 
+use super::LogUpdate;
 use super::schema::batches::{BATCH_BYTES, BatchRun, encode_batch};
 use super::schema::logs::{LogState, encode_block};
-use super::{LogSink, LogUpdate};
-use crate::engine::message::{Arena, Timestamp};
+use crate::engine::message::Arena;
 use crate::engine::queue::Loaded;
 use crate::engine::stream::Block;
 
 /// Batches removed in one commit.
 const REMOVED_MAX: usize = 256;
 
-/// Messages to be given offsets.
+/// Messages with their offsets.
 #[derive(Debug)]
 struct Appended {
+    first_seq: u64,
     arena: Arc<Arena>,
     index: u32,
     count: u32,
 }
 
-/// A stream on disk, and what the commit under way does to it.
+/// A stream on disk, and what the checkpoint under way does to it.
 #[derive(Debug, Default)]
 pub(super) struct Log {
     state: LogState,
     appended: Vec<Appended>,
-    full_bytes: u64,
-    sink: Option<Arc<dyn LogSink>>,
+    /// Blocks that became full.
+    full: Vec<Block>,
     pub(super) dirty: bool,
     /// The queue was deleted: everything goes.
     deleted: bool,
@@ -46,9 +48,6 @@ pub(super) struct LogTables<'txn> {
     pub(super) logs: Table<'txn, u64, &'static [u8]>,
 }
 
-/// What to tell a stream after the commit.
-pub(super) type News = (Arc<dyn LogSink>, LogUpdate);
-
 impl Log {
     /// A log found at start; `deleted` when its queue is gone.
     pub(super) fn recovered(state: LogState, deleted: bool) -> Self {
@@ -56,18 +55,12 @@ impl Log {
     }
 
     /// Messages came in.
-    pub(super) fn append(
-        &mut self,
-        arena: Arc<Arena>,
-        index: u32,
-        count: u32,
-        block_bytes: u64,
-        sink: Arc<dyn LogSink>,
-    ) {
+    pub(super) fn append(&mut self, arena: Arc<Arena>, index: u32, count: u32, block_bytes: u64) {
         self.dirty = true;
-        self.full_bytes = block_bytes;
-        self.sink = Some(sink);
-        self.appended.push(Appended { arena, index, count });
+        let added = Appended { first_seq: self.state.next_seq, arena, index, count };
+        self.state.next_seq += u64::from(count);
+        count_in(&mut self.state.open, &added, block_bytes, &mut self.full);
+        self.appended.push(added);
     }
 
     /// What lies below an offset goes.
@@ -87,12 +80,11 @@ impl Log {
         self.deleted && !self.has_rest
     }
 
-    /// Writes what the commit does; returns what to tell the stream after it.
-    pub(super) fn write(&mut self, lane: u64, tables: &mut LogTables<'_>) -> Result<Option<News>, redb::Error> {
+    /// Writes what the checkpoint does.
+    pub(super) fn write(&mut self, lane: u64, tables: &mut LogTables<'_>) -> Result<(), redb::Error> {
         self.dirty = false;
-        let mut update = LogUpdate::default();
         if !self.deleted {
-            self.write_appended(lane, tables, &mut update)?;
+            self.write_appended(lane, tables)?;
         }
         if self.has_rest {
             self.remove_rest(lane, tables)?;
@@ -102,71 +94,33 @@ impl Log {
         } else {
             tables.logs.insert(lane, self.state.encode(lane).as_slice())?;
         }
-        Ok(self.sink.take().filter(|_| !update.parts.is_empty()).map(|sink| (sink, update)))
-    }
-
-    /// Cuts what came in into batches, and counts it into blocks.
-    fn write_appended(
-        &mut self,
-        lane: u64,
-        tables: &mut LogTables<'_>,
-        update: &mut LogUpdate,
-    ) -> Result<(), redb::Error> {
-        if self.appended.is_empty() {
-            return Ok(());
-        }
-        let mut next = Block { first_seq: self.state.next_seq, ..Block::default() };
-        let mut runs: Vec<BatchRun> = Vec::new();
-        let mut scratch = Vec::new();
-        for Appended { arena, index, count } in std::mem::take(&mut self.appended) {
-            let first_seq = self.state.next_seq;
-            self.state.next_seq += u64::from(count);
-            let mut run = BatchRun { first_seq, arena: arena.clone(), index, count: 0 };
-            for nth in 0..count {
-                let message = arena.message(index + nth);
-                let record_bytes = message.record_len() as u64;
-                if next.count > 0 && next.record_bytes + record_bytes > BATCH_BYTES as u64 {
-                    let seq = run.first_seq + u64::from(run.count);
-                    if run.count > 0 {
-                        runs.push(run);
-                    }
-                    run = BatchRun { first_seq: seq, arena: arena.clone(), index: index + nth, count: 0 };
-                    self.write_batch(lane, &runs, next, &mut scratch, tables, update)?;
-                    runs.clear();
-                    next = Block { first_seq: seq, ..Block::default() };
-                }
-                run.count += 1;
-                next.count += 1;
-                next.record_bytes += record_bytes;
-                next.last_time = next.last_time.max(message.enqueued_at());
-            }
-            if run.count > 0 {
-                runs.push(run);
-            }
-            update.parts.push(Loaded { first_seq, arena, index, count });
-        }
-        self.write_batch(lane, &runs, next, &mut scratch, tables, update)?;
-        update.blocks.push(self.state.open);
         Ok(())
     }
 
-    fn write_batch(
-        &mut self,
-        lane: u64,
-        runs: &[BatchRun],
-        messages: Block,
-        scratch: &mut Vec<u8>,
-        tables: &mut LogTables<'_>,
-        update: &mut LogUpdate,
-    ) -> Result<(), redb::Error> {
-        if messages.count == 0 {
-            return Ok(());
+    /// Cuts what came in into batches.
+    fn write_appended(&mut self, lane: u64, tables: &mut LogTables<'_>) -> Result<(), redb::Error> {
+        let mut scratch = Vec::new();
+        let mut runs: Vec<BatchRun> = Vec::new();
+        let mut octets = 0;
+        for Appended { first_seq, arena, index, count } in self.appended.drain(..) {
+            let mut run = BatchRun { first_seq, arena, index, count: 0 };
+            for nth in 0..count {
+                let size = run.arena.message(index + nth).record_len();
+                if octets > 0 && octets + size > BATCH_BYTES {
+                    let first_seq = run.first_seq + u64::from(run.count);
+                    let next = BatchRun { first_seq, arena: run.arena.clone(), index: index + nth, count: 0 };
+                    runs.push(std::mem::replace(&mut run, next));
+                    write_batch(lane, &mut runs, &mut scratch, tables)?;
+                    octets = 0;
+                }
+                run.count += 1;
+                octets += size;
+            }
+            runs.push(run);
         }
-        let key = encode_batch(lane, runs, scratch);
-        tables.batches.insert(key, scratch.as_slice())?;
-        if let Some(full) = self.state.open.add(messages, self.full_bytes) {
+        write_batch(lane, &mut runs, &mut scratch, tables)?;
+        for full in self.full.drain(..) {
             tables.blocks.insert((lane, full.first_seq), encode_block(lane, &full).as_slice())?;
-            update.blocks.push(full);
         }
         Ok(())
     }
@@ -174,7 +128,10 @@ impl Log {
     /// Removes some of what lies below the first offset.
     fn remove_rest(&mut self, lane: u64, tables: &mut LogTables<'_>) -> Result<(), redb::Error> {
         let below = if self.deleted { u64::MAX } else { self.state.first_seq };
-        let batches = first_keys(&tables.batches, lane, below)?;
+        // A batch may begin below the first offset and reach beyond it.
+        let reaching = if self.deleted { None } else { tables.batches.range((lane, 0)..=(lane, below))?.next_back() };
+        let batches_below = reaching.transpose()?.map_or(below, |(key, _)| key.value().1);
+        let batches = first_keys(&tables.batches, lane, batches_below)?;
         for key in &batches {
             tables.batches.remove(*key)?;
         }
@@ -196,7 +153,38 @@ fn first_keys(
     Ok(found.map(|entry| entry.map(|(key, _)| key.value())).collect::<Result<_, _>>()?)
 }
 
-/// Offsets and blocks of a stream that no disk has.
+fn write_batch(
+    lane: u64,
+    runs: &mut Vec<BatchRun>,
+    scratch: &mut Vec<u8>,
+    tables: &mut LogTables<'_>,
+) -> Result<(), redb::Error> {
+    runs.retain(|run| run.count > 0);
+    if !runs.is_empty() {
+        let key = encode_batch(lane, runs, scratch);
+        tables.batches.insert(key, scratch.as_slice())?;
+        runs.clear();
+    }
+    Ok(())
+}
+
+/// Counts messages into the open block; those that become full go to `full`.
+fn count_in(open: &mut Block, added: &Appended, block_bytes: u64, full: &mut Vec<Block>) {
+    for nth in 0..added.count {
+        let message = added.arena.message(added.index + nth);
+        full.extend(open.add(
+            Block {
+                first_seq: added.first_seq + u64::from(nth),
+                count: 1,
+                record_bytes: message.record_len() as u64,
+                last_time: message.enqueued_at(),
+            },
+            block_bytes,
+        ));
+    }
+}
+
+/// Gives a stream its offsets and blocks, ahead of [`Log`], which finds the same.
 #[derive(Debug, Default)]
 pub(super) struct LogCounter {
     next_seq: u64,
@@ -204,18 +192,19 @@ pub(super) struct LogCounter {
 }
 
 impl LogCounter {
+    /// Goes on where a stream stands.
+    pub(super) fn after(state: &LogState) -> Self {
+        Self { next_seq: state.next_seq, open: state.open }
+    }
+
     /// Counts messages in; what the stream is to be told.
     pub(super) fn append(&mut self, arena: Arc<Arena>, index: u32, count: u32, block_bytes: u64) -> LogUpdate {
-        let first_seq = self.next_seq;
+        let added = Appended { first_seq: self.next_seq, arena, index, count };
         self.next_seq += u64::from(count);
-        let mut messages =
-            Block { first_seq, count: u64::from(count), record_bytes: 0, last_time: Timestamp::default() };
-        for message in (index..index + count).map(|at| arena.message(at)) {
-            messages.record_bytes += message.record_len() as u64;
-            messages.last_time = messages.last_time.max(message.enqueued_at());
-        }
-        let mut blocks: Vec<_> = self.open.add(messages, block_bytes).into_iter().collect();
+        let mut blocks = Vec::new();
+        count_in(&mut self.open, &added, block_bytes, &mut blocks);
         blocks.push(self.open);
+        let Appended { first_seq, arena, .. } = added;
         LogUpdate { parts: vec![Loaded { first_seq, arena, index, count }], blocks }
     }
 }

@@ -71,6 +71,10 @@ impl Store for MemoryStore {
         Damage::default()
     }
 
+    fn checkpoint(&self) -> bool {
+        true
+    }
+
     fn is_saturated(&self) -> bool {
         false
     }

@@ -9,8 +9,11 @@
 //! order than the queue made them, so a settlement may come before its append. Streams get their numbers here, in the
 //! order of transactions, and are told after the commit and before its ticket counts as durable ([`LogSink`]).
 
+mod appender;
+mod backlog;
 mod damage;
 pub mod disk;
+mod journal;
 mod ledger;
 mod log;
 pub mod memory;
@@ -159,6 +162,22 @@ pub enum Op {
     },
 }
 
+impl Op {
+    /// Whether it has to survive a crash once its ticket is durable.
+    fn is_durable(&self) -> bool {
+        match self {
+            Self::Append { .. }
+            | Self::Settled { .. }
+            | Self::Returned { .. }
+            | Self::Log { .. }
+            | Self::Truncate { .. }
+            | Self::Define { .. }
+            | Self::Directory(_)
+            | Self::Delivered { .. } => true,
+        }
+    }
+}
+
 /// Somebody who waits for the store.
 pub trait Waiter: Send + Sync + fmt::Debug {
     /// The watermark moved.
@@ -189,6 +208,22 @@ pub struct Transaction {
     pub waiter: Option<Arc<dyn Waiter>>,
 }
 
+impl Transaction {
+    /// About how many octets its messages have.
+    fn size(&self) -> usize {
+        let size = |op: &Op| match op {
+            Op::Append { arena, .. } | Op::Log { arena, .. } => arena.size_bytes(),
+            Op::Settled { .. }
+            | Op::Returned { .. }
+            | Op::Truncate { .. }
+            | Op::Define { .. }
+            | Op::Directory(_)
+            | Op::Delivered { .. } => 0,
+        };
+        self.ops.iter().map(size).sum()
+    }
+}
+
 /// A request to bring stored messages back.
 pub struct LoadRequest {
     /// Which lane.
@@ -197,6 +232,8 @@ pub struct LoadRequest {
     pub from_seq: u64,
     /// About how many octets.
     pub max_bytes: usize,
+    /// What is durable but cannot be read back yet is wanted too.
+    pub latest: bool,
     /// Called with the result on the store's reader thread.
     pub reply: Box<dyn FnOnce(LoadReply) + Send>,
 }
@@ -259,7 +296,7 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Everything up to this ticket is durable.
     fn durable(&self) -> Ticket;
 
-    /// Whether messages appended under this ticket can be read back.
+    /// Whether messages appended under this ticket can be read back: later than durable, when a checkpoint is done.
     fn is_stored(&self, ticket: u64) -> bool;
 
     /// Brings messages back, off the caller's thread.
@@ -270,6 +307,9 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// What was set aside because it is damaged.
     fn damage(&self) -> Damage;
+
+    /// Waits until everything that is durable can be read back. False when that will never be.
+    fn checkpoint(&self) -> bool;
 
     /// Whether more waits to be written than should: publishers are held back.
     fn is_saturated(&self) -> bool;

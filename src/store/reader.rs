@@ -11,6 +11,7 @@ use super::disk::{FILE_NAME, Shared};
 use super::schema::batches::{BATCHES, SETTLED, decode_batch, decode_settled};
 use super::schema::damaged::{self, DAMAGED};
 use super::schema::lanes::{LANES, LaneState};
+use super::schema::logs::{LOGS, LogState};
 use super::schema::queues::QUEUES;
 use super::{LoadReply, LoadRequest};
 use crate::server::clock;
@@ -20,13 +21,27 @@ const READ_RETRY: Duration = Duration::from_secs(1);
 
 pub(super) fn read_loop(database: &Database, shared: &Shared, requests: &mpsc::Receiver<LoadRequest>) {
     while let Ok(request) = requests.recv() {
-        answer(database, shared, request, || std::thread::sleep(READ_RETRY));
+        let is_behind = shared.backlog.is_behind();
+        let catch_up = || is_behind && shared.backlog.request();
+        answer(database, shared, request, || std::thread::sleep(READ_RETRY), catch_up);
     }
 }
 
-/// Answers a request; `wait` is called before the answer that nothing can be read.
-pub(super) fn answer(database: &Database, shared: &Shared, request: LoadRequest, wait: impl FnOnce()) {
-    let reply = load(database, shared, &request).unwrap_or_else(|cause| {
+/// Answers a request; `wait` is called before the answer that nothing can be read, `catch_up` when the database may lack what
+/// is wanted: whether it has more now.
+pub(super) fn answer(
+    database: &Database,
+    shared: &Shared,
+    request: LoadRequest,
+    wait: impl FnOnce(),
+    catch_up: impl FnOnce() -> bool,
+) {
+    let found = load(database, shared, &request).and_then(|reply| {
+        // The end of what the database has may not be the end of what there is.
+        let again = request.latest && reply.complete_below == u64::MAX && catch_up();
+        if again { load(database, shared, &request) } else { Ok(reply) }
+    });
+    let reply = found.unwrap_or_else(|cause| {
         error!(
             lane = request.lane.get(),
             from_seq = request.from_seq,
@@ -48,11 +63,7 @@ fn load(database: &Database, shared: &Shared, request: &LoadRequest) -> Result<L
     let txn = database.begin_read()?;
     let batches = txn.open_table(BATCHES)?;
     let settled = txn.open_table(SETTLED)?;
-    let head_seq = txn
-        .open_table(LANES)?
-        .get(lane)?
-        .and_then(|value| LaneState::decode(lane, value.value()))
-        .map_or(0, |state| state.head_seq);
+    let head_seq = head_seq(&txn, lane)?;
     let start = batches
         .range((lane, 0)..=(lane, request.from_seq))?
         .next_back()
@@ -113,4 +124,13 @@ fn set_aside_in(txn: &ReadTransaction, lane: u64, range: std::ops::Range<u64>) -
         sum += end_seq.min(range.end).saturating_sub(first_seq.max(range.start));
     }
     Ok(sum)
+}
+
+/// Below this number nothing of a lane or stream is left, whatever its batches have.
+fn head_seq(txn: &ReadTransaction, lane: u64) -> Result<u64, redb::Error> {
+    if let Some(value) = txn.open_table(LANES)?.get(lane)? {
+        return Ok(LaneState::decode(lane, value.value()).map_or(0, |state| state.head_seq));
+    }
+    let log = txn.open_table(LOGS)?.get(lane)?;
+    Ok(log.and_then(|value| LogState::decode(lane, value.value())).map_or(0, |state| state.first_seq))
 }

@@ -67,7 +67,10 @@ pub(super) fn log(txn: &ReadTransaction, lane: u64) -> Result<LogState, redb::Er
     let open_seq = blocks.last().map_or(first_seq, Block::end_seq);
     let mut open = Block { first_seq: open_seq, ..Block::default() };
     let mut next_seq = open_seq;
-    for entry in batches.range((lane, open_seq)..=(lane, u64::MAX))? {
+    // A batch may begin in the block before.
+    let start = batches.range((lane, 0)..=(lane, open_seq))?.next_back().transpose()?;
+    let start = start.map_or(open_seq, |(key, _)| key.value().1);
+    for entry in batches.range((lane, start)..=(lane, u64::MAX))? {
         let (key, value) = entry?;
         let key = key.value();
         next_seq = next_seq.max(key.1.saturating_add(1));

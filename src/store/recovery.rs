@@ -1,6 +1,6 @@
 //! What a start finds: the file is made or brought up to date, and everything but messages is read.
 
-use std::collections::{BTreeMap, HashMap, btree_map, hash_map};
+use std::collections::{BTreeMap, HashMap, HashSet, btree_map, hash_map};
 use std::fmt;
 use std::path::Path;
 
@@ -9,20 +9,22 @@ use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, TableHand
 use tracing::{error, info, warn};
 
 use super::disk::{CACHE_BYTES, FILE_NAME};
+use super::journal;
 use super::schema::batches::{BATCHES, SETTLED};
 use super::schema::bindings::{self, BINDINGS};
 use super::schema::directory;
+use super::schema::early::{self, EARLY};
 use super::schema::exchanges::{self, EXCHANGES};
 use super::schema::lanes::{LANES, LaneState};
 use super::schema::logs::{BLOCKS, LOGS, LogState};
-use super::schema::meta::{self, FACTS, FORMAT, Facts, KEY_CLEAN, KEY_NEXT_QUEUE_ID, KEY_NODE};
+use super::schema::meta::{self, FACTS, FORMAT, Facts, KEY_CLEAN, KEY_EPOCH, KEY_JOURNAL, KEY_NEXT_QUEUE_ID, KEY_NODE};
 use super::schema::queues::{self, QUEUES};
 use super::schema::returns::{self, RETURNS};
 use super::upgrade::upgrade_1;
 use super::writer::Returns;
 use super::{LaneKey, Recovered, StoreError, recount};
 use crate::engine::directory::RecordKind;
-use crate::engine::queue::{QueueType, RecoveredLane};
+use crate::engine::queue::{QueueId, QueueType, RecoveredLane, Settled};
 use crate::engine::stream::RecoveredLog;
 use crate::engine::vhost::QueueRecord;
 
@@ -99,6 +101,7 @@ fn initialise(database: &Database, node: u64) -> Result<(), redb::Error> {
         txn.open_table(BATCHES)?;
         txn.open_table(SETTLED)?;
         txn.open_table(RETURNS)?;
+        txn.open_table(EARLY)?;
         txn.open_table(LOGS)?;
         txn.open_table(BLOCKS)?;
     }
@@ -106,12 +109,17 @@ fn initialise(database: &Database, node: u64) -> Result<(), redb::Error> {
     Ok(())
 }
 
-/// Notes that the broker runs, removes counts of messages that are no more, and writes what was counted anew.
-pub(super) fn mark_running(database: &Database, found: &Found) -> Result<(), redb::Error> {
-    let Found { lanes, logs, recounted, .. } = found;
-    let txn = database.begin_write()?;
+/// Notes that the broker runs, with a journal of this epoch that goes on after this record, removes what was kept for messages
+/// that are no more, and writes what was counted anew.
+pub(super) fn mark_running(database: &Database, found: &Found, epoch: u64, journal: u64) -> Result<(), redb::Error> {
+    let Found { state: State { lanes, logs, .. }, recounted, .. } = found;
+    let mut txn = database.begin_write()?;
+    txn.set_quick_repair(true);
     meta::put(&txn, KEY_CLEAN, 0)?;
+    meta::put(&txn, KEY_EPOCH, epoch)?;
+    meta::put(&txn, KEY_JOURNAL, journal)?;
     txn.open_table(RETURNS)?.retain(|(lane, seq), _| is_live(lanes, lane, seq))?;
+    txn.open_table(EARLY)?.retain(|_, _| false)?;
     for lane in recounted {
         if let Some(state) = lanes.get(lane) {
             txn.open_table(LANES)?.insert(lane, state.encode(*lane).as_slice())?;
@@ -122,6 +130,21 @@ pub(super) fn mark_running(database: &Database, found: &Found) -> Result<(), red
     }
     txn.commit()?;
     Ok(())
+}
+
+/// Keeps a journal that cannot be read whole, for whoever wants to look at it.
+pub(super) fn keep_journal(data_dir: &Path, epoch: u64) {
+    let journal = data_dir.join(journal::FILE_NAME);
+    let kept = data_dir.join(format!("{}.damaged-{epoch:016x}", journal::FILE_NAME));
+    match std::fs::copy(&journal, &kept) {
+        Ok(_) => {
+            let kept = kept.display();
+            error!(file = %journal.display(), %kept, "the journal is damaged: some of what was confirmed is lost");
+        }
+        Err(cause) => {
+            error!(file = %journal.display(), %cause, "the journal is damaged, and cannot be copied for inspection");
+        }
+    }
 }
 
 /// Whether a lane may have a message with this number.
@@ -191,12 +214,28 @@ fn recover_definitions(
 
 /// What a start finds.
 pub(super) struct Found {
+    /// What the broker needs.
     pub(super) recovered: Recovered,
+    /// What the writer goes on from.
+    pub(super) state: State,
+    /// Lanes whose counters were damaged.
+    pub(super) recounted: Vec<u64>,
+    /// The history that the journal must be of.
+    pub(super) epoch: u64,
+    /// The last record of the journal that the database has.
+    pub(super) journal: u64,
+}
+
+/// What the database has, as far as its writer has to know.
+#[derive(Debug, Default)]
+pub(super) struct State {
     pub(super) lanes: BTreeMap<u64, LaneState>,
     pub(super) returns: Returns,
     pub(super) logs: HashMap<LaneKey, LogState>,
-    /// Lanes whose counters were damaged.
-    pub(super) recounted: Vec<u64>,
+    /// Settlements that came before their messages.
+    pub(super) early: Vec<(LaneKey, Settled)>,
+    pub(super) queues: HashSet<QueueId>,
+    pub(super) next_queue_id: u64,
 }
 
 /// A key of names, as a log can show it.
@@ -295,12 +334,37 @@ pub(super) fn recover(database: &Database, file: &Path) -> Result<Found, redb::E
         clean = recovered.clean,
         "store opened"
     );
-    Ok(Found { recovered, lanes, returns, logs, recounted })
+    let state = State {
+        queues: recovered.queues.iter().map(|(_, queue, _)| queue.id).collect(),
+        next_queue_id: recovered.next_queue_id,
+        early: recover_early(&txn, &unreadable)?,
+        lanes,
+        returns,
+        logs,
+    };
+    let fact = |key| facts.get(key).unwrap_or_default();
+    Ok(Found { recovered, state, recounted, epoch: fact(KEY_EPOCH), journal: fact(KEY_JOURNAL) })
 }
 
 /// Whether a queue is a stream.
 fn is_stream(record: &QueueRecord) -> bool {
     QueueType::from_arguments(&record.arguments) == Some(QueueType::Stream)
+}
+
+/// Reads settlements that came before their messages.
+fn recover_early(
+    txn: &ReadTransaction,
+    unreadable: &dyn Fn(&str, &dyn fmt::Debug),
+) -> Result<Vec<(LaneKey, Settled)>, redb::Error> {
+    let mut found = Vec::new();
+    for entry in txn.open_table(EARLY)?.iter()? {
+        let (key, value) = entry?;
+        match early::decode(key.value(), value.value()) {
+            Some(settled) => found.push((LaneKey::from_number(key.value().0), settled)),
+            None => unreadable("early", &key.value()),
+        }
+    }
+    Ok(found)
 }
 
 /// Reads how far streams reach, and their blocks.

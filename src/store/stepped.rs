@@ -1,8 +1,8 @@
-//! The store on redb without its threads, for tests that decide when its writer and its reader take a step.
+//! The store on disk without its threads, for tests that decide when each of them takes a step.
 //!
-//! The code is that of the threads; only who calls it differs. A commit has three steps, and the world may end between any
-//! two of them: the batch is taken (what is submitted from now on belongs to the next one), it is committed, and the
-//! watermark moves.
+//! The code is that of the threads; only who calls it differs. A group has three steps, and the world may end between any
+//! two of them: it is taken (what is submitted from now on belongs to the next one), it is in the journal, and the watermark
+//! moves. Every few groups a checkpoint is a step of its own.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,31 +10,39 @@ use std::sync::mpsc;
 
 use redb::{Database, StorageBackend};
 
+use super::appender::{Appender, Written};
 use super::disk::{Assembled, DiskStore, assemble};
 use super::reader::answer;
 use super::writer::Writer;
 use super::{LoadRequest, Recovered, Store, StoreError, Ticket, Transaction};
 
-/// Where the writer stands.
+/// Groups in the journal after which a checkpoint is due.
+const CHECKPOINT_GROUPS: u32 = 5;
+/// Octets of the journal: few, so that it goes round.
+const JOURNAL_BYTES: u64 = 256 * 1024;
+
+/// Where the next group stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Idle,
     Taken(Ticket),
-    Committed(Ticket),
+    Written(Written),
 }
 
-/// What a step of the writer led to.
+/// What a step led to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
     /// Nothing waits to be written.
     Idle,
-    /// A batch of this many transactions was taken.
+    /// A group of this many transactions was taken.
     Took(usize),
     /// It is on disk.
     Committed,
     /// Those who wait know.
     Published,
-    /// The commit failed: the store is of no use any more.
+    /// The database has what the journal has.
+    Checkpointed,
+    /// A write failed: the store is of no use any more.
     Failed,
 }
 
@@ -43,22 +51,30 @@ pub(crate) struct Stepped {
     store: Arc<DiskStore>,
     database: Arc<Database>,
     requests: mpsc::Receiver<LoadRequest>,
+    appender: Appender,
     writer: Writer,
-    batch: Vec<Transaction>,
+    group: Vec<Transaction>,
     stage: Stage,
+    /// Groups since the last checkpoint.
+    groups: u32,
 }
 
 impl Stepped {
-    /// Opens what is on this backend, or begins a new store there.
-    pub(crate) fn open(backend: impl StorageBackend, cache_bytes: usize) -> Result<(Self, Recovered), StoreError> {
+    /// Opens what is on these backends, or begins a new store there.
+    pub(crate) fn open(
+        database: impl StorageBackend,
+        journal: impl StorageBackend,
+        cache_bytes: usize,
+    ) -> Result<(Self, Recovered), StoreError> {
         let database = Database::builder()
             .set_cache_size(cache_bytes)
-            .create_with_backend(backend)
+            .create_with_backend(database)
             .map_err(|cause| StoreError::new(format!("cannot open the simulated disk: {cause}")))?;
-        let Assembled { store, database, requests, writer, recovered } =
-            assemble(database, Path::new("simulated"), 1, Box::new(|| ()))?;
-        let stage = Stage::Idle;
-        Ok((Self { store: Arc::new(store), database, requests, writer, batch: Vec::new(), stage }, recovered))
+        let directory = Path::new("simulated");
+        let Assembled { store, database, requests, appender, writer, recovered } =
+            assemble(database, Box::new(journal), JOURNAL_BYTES, directory, 1, Box::new(|| ()))?;
+        let (stage, group) = (Stage::Idle, Vec::new());
+        Ok((Self { store: Arc::new(store), database, requests, appender, writer, group, stage, groups: 0 }, recovered))
     }
 
     /// What the broker sees of it.
@@ -66,55 +82,74 @@ impl Stepped {
         self.store.clone()
     }
 
-    /// Whether the next step takes a new batch.
+    /// Whether the next step takes a new group, if there is one.
     pub(crate) fn is_idle(&self) -> bool {
-        self.stage == Stage::Idle
+        self.stage == Stage::Idle && self.groups < CHECKPOINT_GROUPS
     }
 
-    /// The writer takes its next step.
+    /// The store takes its next step.
     pub(crate) fn step(&mut self) -> Step {
         match self.stage {
+            Stage::Idle if self.groups >= CHECKPOINT_GROUPS => self.checkpoint(),
             Stage::Idle => {
-                let Some(ticket) = self.store.shared().try_take(&mut self.batch) else { return Step::Idle };
+                let Some(ticket) = self.store.shared().try_take(&mut self.group) else { return Step::Idle };
                 self.stage = Stage::Taken(ticket);
-                Step::Took(self.batch.len())
+                Step::Took(self.group.len())
             }
-            Stage::Taken(ticket) => {
-                if self.writer.commit(&mut self.batch).is_err() {
-                    self.store.shared().fail();
-                    return Step::Failed;
+            Stage::Taken(ticket) => match self.appender.append(&self.group, ticket) {
+                Ok(Some(written)) => {
+                    self.stage = Stage::Written(written);
+                    Step::Committed
                 }
-                self.stage = Stage::Committed(ticket);
-                Step::Committed
-            }
-            Stage::Committed(ticket) => {
-                self.writer.publish(ticket, &mut self.batch);
+                Ok(None) => self.checkpoint(),
+                Err(_) => self.fail(),
+            },
+            Stage::Written(written) => {
+                self.appender.publish(written, &mut self.group);
                 self.stage = Stage::Idle;
+                self.groups += 1;
                 Step::Published
             }
         }
+    }
+
+    fn checkpoint(&mut self) -> Step {
+        self.groups = 0;
+        if catch_up(&self.store, &mut self.writer) { Step::Checkpointed } else { self.fail() }
+    }
+
+    fn fail(&self) -> Step {
+        self.store.shared().fail();
+        Step::Failed
     }
 
     /// The reader answers a request; false when there is none.
     pub(crate) fn answer(&mut self) -> bool {
         match self.requests.try_recv() {
             Ok(request) => {
-                answer(&self.database, self.store.shared(), request, || ());
+                let catch_up = || catch_up(&self.store, &mut self.writer);
+                answer(&self.database, self.store.shared(), request, || (), catch_up);
                 true
             }
             Err(_) => false,
         }
     }
 
-    /// Closes in good order: what waits is written, and the stop noted. False when a commit failed.
+    /// Closes in good order: what waits is written, and the stop noted. False when a write failed.
     pub(crate) fn close(mut self) -> bool {
         self.store.close();
         loop {
             match self.step() {
-                Step::Idle => return self.writer.mark_clean().is_ok(),
+                Step::Idle => return self.checkpoint() == Step::Checkpointed && self.writer.mark_clean().is_ok(),
                 Step::Failed => return false,
-                Step::Took(_) | Step::Committed | Step::Published => {}
+                Step::Took(_) | Step::Committed | Step::Published | Step::Checkpointed => {}
             }
         }
     }
+}
+
+/// What the writer does when it is asked for a checkpoint.
+fn catch_up(store: &DiskStore, writer: &mut Writer) -> bool {
+    writer.collect_all(store.shared().backlog.try_take());
+    writer.checkpoint().is_ok()
 }

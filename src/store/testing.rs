@@ -86,10 +86,11 @@ pub(super) fn open(dir: &Path) -> (DiskStore, Recovered) {
     DiskStore::open(dir, 1, || panic!("no commit fails here")).expect("opens")
 }
 
-/// Hands operations over and waits until they are durable.
+/// Hands operations over and waits until they are durable, and in the database.
 pub(super) fn submit(store: &DiskStore, ops: Vec<Op>) {
     let ticket = store.submit(Transaction { ops, waiter: None });
     wait(store, ticket);
+    assert!(store.checkpoint());
 }
 
 pub(super) fn wait(store: &DiskStore, ticket: Ticket) {
@@ -102,7 +103,7 @@ pub(super) fn wait(store: &DiskStore, ticket: Ticket) {
 pub(super) fn load(store: &DiskStore, lane: LaneKey, from_seq: u64) -> LoadReply {
     let (sender, receiver) = mpsc::channel();
     let reply = Box::new(move |reply| sender.send(reply).expect("somebody waits"));
-    store.load(LoadRequest { lane, from_seq, max_bytes: 100_000, reply });
+    store.load(LoadRequest { lane, from_seq, max_bytes: 100_000, latest: false, reply });
     receiver.recv().expect("answered")
 }
 

@@ -9,6 +9,7 @@ use redb::{Database, ReadableTable, TableDefinition, TableHandle, WriteTransacti
 use super::schema::batches::{BATCHES, SETTLED, encode_settled};
 use super::schema::bindings::{self, BINDINGS, BINDINGS_1};
 use super::schema::directory;
+use super::schema::early::EARLY;
 use super::schema::exchanges::EXCHANGES;
 use super::schema::lanes::LANES;
 use super::schema::logs::{BLOCKS, LOGS};
@@ -23,6 +24,7 @@ pub(super) fn upgrade_1(database: &Database) -> Result<(), redb::Error> {
     let txn = database.begin_write()?;
     // A store of an early release may lack some tables.
     txn.open_table(BATCHES)?;
+    txn.open_table(EARLY)?;
     seal_numbered(&txn, QUEUES)?;
     seal_numbered(&txn, LANES)?;
     seal_numbered(&txn, LOGS)?;

@@ -1,37 +1,48 @@
-//! The store thread: redb's only writer. It takes everything that waits, commits it as one transaction, then publishes the
-//! new watermark and wakes whoever waits for it. While it commits the next batch grows: group commit without a timer, and
-//! a lone publish waits for nobody.
+//! The thread `store-writer`: redb's only writer. What is in the journal it collects by lane; when enough of the journal is
+//! used it writes the sum to the database as one transaction, a *checkpoint*, and the journal's records up to there may be
+//! overwritten. What came and went between two checkpoints is never written.
 //!
-//! A failed commit is final: the watermark stays, nothing more is taken, and the broker is told to stop.
+//! Checkpoints are few, so each can afford redb's quick repair: after a crash the database opens at once.
+//!
+//! A failed commit is final: nothing more is taken, and the broker is told to stop. The journal has what the database lacks.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use leveret_protocol::ShortString;
 use redb::{Database, Durability, ReadableTable, Table, WriteTransaction};
 use tracing::error;
 
+use super::backlog::Intake;
 use super::damage::{Broken, examine, next_batch, queue_name, repair};
 use super::disk::{FILE_NAME, Shared};
 use super::ledger::{Batch, Ledger};
-use super::log::{Log, LogTables, News};
+use super::log::{Log, LogTables};
+use super::recovery::State;
 use super::schema::batches::{BATCHES, BatchShape, SETTLED, decode_settled, encode_batch, encode_settled, read_shape};
 use super::schema::bindings::{self, BINDINGS};
 use super::schema::damaged::DAMAGED;
 use super::schema::directory;
+use super::schema::early::{self, EARLY};
 use super::schema::exchanges::{self, EXCHANGES};
-use super::schema::lanes::{LANES, LaneState};
-use super::schema::logs::{BLOCKS, LOGS, LogState};
-use super::schema::meta::{self, KEY_CLEAN, KEY_NEXT_QUEUE_ID};
+use super::schema::lanes::LANES;
+use super::schema::logs::{BLOCKS, LOGS};
+use super::schema::meta::{self, KEY_CLEAN, KEY_JOURNAL, KEY_NEXT_QUEUE_ID};
 use super::schema::queues::{self, QUEUES};
 use super::schema::returns::{self, RETURNS};
-use super::{LaneKey, Op, Ticket, Transaction, Waiter};
+use super::{LaneKey, Op, Ticket};
 use crate::engine::directory::DirectoryChange;
 use crate::engine::queue::QueueId;
 use crate::engine::vhost::Change;
 use crate::panics::StopOnPanic;
 use crate::server::clock;
+
+/// Octets of the journal after which a checkpoint is due: well below its size, so that the journal goes on meanwhile.
+const CHECKPOINT_BYTES: u64 = 12 * 1024 * 1024;
+/// How long what is in the journal waits for more before a checkpoint.
+const CHECKPOINT_AFTER: Duration = Duration::from_secs(1);
 
 /// What the writer thread owns.
 pub(super) struct Writer {
@@ -39,10 +50,20 @@ pub(super) struct Writer {
     shared: Arc<Shared>,
     ledgers: HashMap<LaneKey, Ledger>,
     logs: HashMap<LaneKey, Log>,
-    /// Streams that the commit under way changes.
+    /// What the next checkpoint changes: lanes, streams, definitions.
+    touched: Vec<LaneKey>,
     touched_logs: Vec<LaneKey>,
-    /// What to tell streams after it.
-    news: Vec<News>,
+    /// Lanes with settlements that came before their messages, and whether the database has such.
+    early: BTreeSet<LaneKey>,
+    has_early: bool,
+    definitions: Vec<Definition>,
+    /// Up to where everything is collected.
+    ticket: Ticket,
+    seq: u64,
+    /// Octets of the journal that the next checkpoint frees.
+    bytes: u64,
+    /// Something was collected since the last checkpoint.
+    is_behind: bool,
     /// Durable queues: what comes for others comes too late.
     queues: HashSet<QueueId>,
     next_queue_id: u64,
@@ -70,20 +91,16 @@ struct Tables<'txn> {
 }
 
 impl Writer {
-    pub(super) fn new(
-        database: Arc<Database>,
-        shared: Arc<Shared>,
-        lanes: BTreeMap<u64, LaneState>,
-        mut returns: Returns,
-        logs: HashMap<LaneKey, LogState>,
-        queues: HashSet<QueueId>,
-        next_queue_id: u64,
-    ) -> Self {
+    pub(super) fn new(database: Arc<Database>, shared: Arc<Shared>, state: State, seq: u64) -> Self {
+        let State { lanes, mut returns, logs, early, queues, next_queue_id } = state;
         let ledger = |(lane, state)| {
             let returns = returns.remove(&lane).unwrap_or_default();
             (LaneKey::from_number(lane), Ledger::recovered(state, returns))
         };
-        let ledgers = lanes.into_iter().map(ledger).collect();
+        let mut ledgers: HashMap<_, _> = lanes.into_iter().map(ledger).collect();
+        for (lane, settled) in &early {
+            ledgers.entry(*lane).or_default().settle(*settled);
+        }
         let touched_logs = logs.keys().copied().collect();
         let logs = logs.into_iter().map(|(lane, state)| {
             let deleted = !queues.contains(&lane.queue());
@@ -94,79 +111,93 @@ impl Writer {
             shared,
             ledgers,
             logs: logs.collect(),
+            touched: Vec::new(),
             touched_logs,
-            news: Vec::new(),
+            early: early.iter().map(|(lane, _)| *lane).collect(),
+            has_early: !early.is_empty(),
+            definitions: Vec::new(),
+            ticket: Ticket::NONE,
+            seq,
+            bytes: 0,
+            is_behind: false,
             queues,
             next_queue_id,
             scratch: Vec::new(),
         }
     }
 
-    /// Commits until the store is closed or a commit fails.
+    /// Follows the journal until the store is closed or a commit fails.
     pub(super) fn run(mut self) {
         let _trust = StopOnPanic("the store");
-        let mut batch = Vec::new();
-        // What was cut off from streams before the last stop may not be removed yet.
-        while let Some(ticket) = self.shared.take(&mut batch, !self.touched_logs.is_empty()) {
-            if let Err(cause) = self.commit(&mut batch) {
-                error!(
-                    data_dir = %self.shared.data_dir.display(),
-                    %cause,
-                    "commit failed: nothing since the last commit is confirmed and the broker stops; free the disk or \
-                     replace it, then start again"
-                );
-                self.shared.fail();
-                return;
-            }
-            self.publish(ticket, &mut batch);
+        let result = self.follow();
+        self.shared.backlog.end();
+        if self.shared.has_failed() {
+            return;
         }
-        if let Err(cause) = self.mark_clean() {
-            error!(data_dir = %self.shared.data_dir.display(), %cause, "the orderly stop could not be noted");
+        if let Err(cause) = result.and_then(|()| self.mark_clean()) {
+            error!(
+                file = %self.shared.data_dir.join(FILE_NAME).display(),
+                %cause,
+                "cannot write: the broker stops; free the disk or replace it, then start again; what was confirmed is in \
+                 the journal"
+            );
+            self.shared.fail();
         }
     }
 
-    /// Moves the watermark and wakes those who wait for it.
-    pub(super) fn publish(&mut self, ticket: Ticket, batch: &mut Vec<Transaction>) {
-        for (sink, update) in self.news.drain(..) {
-            sink.committed(update);
-        }
-        self.shared.set_durable(ticket);
-        let mut last: Option<Arc<dyn Waiter>> = None;
-        for transaction in batch.drain(..) {
-            let Some(waiter) = transaction.waiter else { continue };
-            if !last.as_ref().is_some_and(|last| Arc::ptr_eq(last, &waiter)) {
-                waiter.wake();
-                last = Some(waiter);
+    fn follow(&mut self) -> Result<(), redb::Error> {
+        loop {
+            let intake = self.shared.backlog.take(self.is_dirty().then_some(CHECKPOINT_AFTER));
+            let Intake { wanted, closed, late, .. } = intake;
+            let is_last = closed && intake.ops.is_empty();
+            self.collect_all(intake);
+            if self.is_dirty() && (wanted.is_some() || closed || late || self.is_full()) {
+                self.checkpoint()?;
+            }
+            if let Some(request) = wanted {
+                self.shared.backlog.answer(request);
+            }
+            if is_last || self.shared.has_failed() {
+                return Ok(());
             }
         }
     }
 
-    /// Writes what these transactions sum up to.
-    pub(super) fn commit(&mut self, batch: &mut [Transaction]) -> Result<(), redb::Error> {
-        let mut touched = Vec::new();
-        let mut definitions = Vec::new();
-        for transaction in batch.iter_mut() {
-            for op in transaction.ops.drain(..) {
-                self.collect(op, &mut touched, &mut definitions);
-            }
+    /// Whether a checkpoint would change anything.
+    pub(super) fn is_dirty(&self) -> bool {
+        self.is_behind || !self.touched_logs.is_empty() || self.shared.repairs.are_waiting()
+    }
+
+    /// Whether a checkpoint is due.
+    pub(super) fn is_full(&self) -> bool {
+        self.bytes >= CHECKPOINT_BYTES
+    }
+
+    /// Sorts operations to the lanes and definitions that they are about.
+    pub(super) fn collect_all(&mut self, intake: Intake) {
+        self.ticket = intake.ticket;
+        self.seq = intake.seq;
+        self.bytes += intake.bytes;
+        self.is_behind |= !intake.ops.is_empty();
+        for op in intake.ops {
+            self.collect(op);
         }
-        let repairs = self.shared.repairs.take();
-        if touched.is_empty() && definitions.is_empty() && self.touched_logs.is_empty() && repairs.is_empty() {
-            return Ok(());
-        }
+    }
+
+    /// Writes what was collected sums up to.
+    pub(super) fn checkpoint(&mut self) -> Result<(), redb::Error> {
         let database = self.database.clone();
         let mut txn = database.begin_write()?;
         txn.set_durability(Durability::Immediate)?;
-        let mut changed = !definitions.is_empty();
+        txn.set_quick_repair(true);
+        let definitions = std::mem::take(&mut self.definitions);
         if !definitions.is_empty() {
             self.write_definitions(&txn, &definitions)?;
         }
+        let repairs = self.shared.repairs.take();
         if !repairs.is_empty() {
-            changed = true;
             for lane in repair(&txn, &self.shared.repairs, repairs, &mut self.ledgers)? {
-                if !touched.contains(&lane) {
-                    touched.push(lane);
-                }
+                self.touch(lane);
             }
         }
         let met;
@@ -178,18 +209,19 @@ impl Writer {
                 returns: txn.open_table(RETURNS)?,
                 damaged: RefCell::default(),
             };
-            for lane in touched {
-                changed |= self.write_lane(lane, &mut tables)?;
+            for lane in std::mem::take(&mut self.touched) {
+                self.write_lane(lane, &mut tables)?;
             }
             met = tables.damaged.into_inner();
         }
         self.report(&txn, &met)?;
-        changed |= self.write_logs(&txn)?;
-        if changed {
-            txn.commit()?;
-        } else {
-            txn.abort()?;
-        }
+        self.write_logs(&txn)?;
+        self.write_early(&txn)?;
+        meta::put(&txn, KEY_JOURNAL, self.seq)?;
+        txn.commit()?;
+        self.bytes = 0;
+        self.is_behind = false;
+        self.shared.set_stored(self.ticket, self.seq);
         Ok(())
     }
 
@@ -205,67 +237,44 @@ impl Writer {
     }
 
     /// Sorts one operation to the lane or definition that it is about.
-    fn collect(&mut self, op: Op, touched: &mut Vec<LaneKey>, definitions: &mut Vec<Definition>) {
-        let lane = match op {
+    fn collect(&mut self, op: Op) {
+        match op {
             Op::Append { lane, first_seq, arena, index, count } => {
-                if !self.queues.contains(&lane.queue()) {
-                    return;
+                if let Some(ledger) = self.touch(lane) {
+                    ledger.append(first_seq, arena, index, count);
                 }
-                let ledger = self.ledgers.entry(lane).or_default();
-                if !ledger.dirty {
-                    touched.push(lane);
-                }
-                return ledger.append(first_seq, arena, index, count);
             }
             Op::Settled { lane, settled } => {
-                if !self.queues.contains(&lane.queue()) {
-                    return;
+                if let Some(ledger) = self.touch(lane) {
+                    ledger.settle(settled);
                 }
-                let ledger = self.ledgers.entry(lane).or_default();
-                if !ledger.dirty {
-                    touched.push(lane);
-                }
-                return ledger.settle(settled);
             }
             Op::Returned { lane, seq, count } => {
-                if !self.queues.contains(&lane.queue()) {
-                    return;
+                if let Some(ledger) = self.touch(lane) {
+                    ledger.came_back(seq, count);
                 }
-                let ledger = self.ledgers.entry(lane).or_default();
-                if !ledger.dirty {
-                    touched.push(lane);
-                }
-                return ledger.came_back(seq, count);
             }
-            Op::Log { lane, arena, index, count, block_bytes, sink } => {
-                if !self.queues.contains(&lane.queue()) {
-                    return;
+            Op::Delivered { lane, below } => {
+                if self.ledgers.contains_key(&lane)
+                    && let Some(ledger) = self.touch(lane)
+                {
+                    ledger.state.delivered_below = below;
                 }
-                let log = self.logs.entry(lane).or_default();
-                if !log.dirty && !log.has_rest {
-                    self.touched_logs.push(lane);
+            }
+            Op::Log { lane, arena, index, count, block_bytes, sink: _ } => {
+                if self.queues.contains(&lane.queue()) {
+                    self.logs.entry(lane).or_default();
                 }
-                return log.append(arena, index, count, block_bytes, sink);
+                if let Some(log) = self.touch_log(lane) {
+                    log.append(arena, index, count, block_bytes);
+                }
             }
             Op::Truncate { lane, below_seq } => {
-                let Some(log) = self.logs.get_mut(&lane) else { return };
-                if !log.dirty && !log.has_rest {
-                    self.touched_logs.push(lane);
+                if let Some(log) = self.touch_log(lane) {
+                    log.truncate(below_seq);
                 }
-                return log.truncate(below_seq);
             }
-            Op::Delivered { lane, below } => match self.ledgers.get_mut(&lane) {
-                Some(ledger) if ledger.state.delivered_below != below => {
-                    ledger.state.delivered_below = below;
-                    if ledger.dirty {
-                        return;
-                    }
-                    ledger.dirty = true;
-                    lane
-                }
-                Some(_) | None => return,
-            },
-            Op::Directory(change) => return definitions.push(Definition::Directory(change)),
+            Op::Directory(change) => self.definitions.push(Definition::Directory(change)),
             Op::Define { vhost, change } => {
                 match &change {
                     Change::QueueAdded(record) => {
@@ -273,12 +282,11 @@ impl Writer {
                     }
                     Change::QueueRemoved(id) => {
                         self.queues.remove(id);
-                        self.ledgers.retain(|lane, _| lane.queue() != *id);
-                        let lane = LaneKey::new(*id, 0);
-                        if let Some(log) = self.logs.get_mut(&lane) {
-                            if !log.dirty && !log.has_rest {
-                                self.touched_logs.push(lane);
-                            }
+                        for lane in (0..=u8::MAX).map(|lane| LaneKey::new(*id, lane)) {
+                            self.ledgers.remove(&lane);
+                            self.early.remove(&lane);
+                        }
+                        if let Some(log) = self.touch_log(LaneKey::new(*id, 0)) {
                             log.delete();
                         }
                     }
@@ -287,19 +295,43 @@ impl Writer {
                     | Change::BindingAdded(_)
                     | Change::BindingRemoved(_) => {}
                 }
-                definitions.push(Definition::Vhost(vhost, change));
-                return;
+                self.definitions.push(Definition::Vhost(vhost, change));
             }
-        };
-        touched.push(lane);
+        }
     }
 
-    /// Writes what the commit does to one lane; whether there was anything to write.
-    fn write_lane(&mut self, lane: LaneKey, tables: &mut Tables<'_>) -> Result<bool, redb::Error> {
-        // A queue deleted in this same commit has no ledger any more.
-        let Some(ledger) = self.ledgers.get_mut(&lane) else { return Ok(true) };
+    /// The ledger of a lane that the next checkpoint changes; `None` if its queue is gone: what comes for it comes too late.
+    fn touch(&mut self, lane: LaneKey) -> Option<&mut Ledger> {
+        if !self.queues.contains(&lane.queue()) {
+            return None;
+        }
+        let ledger = self.ledgers.entry(lane).or_default();
+        if !std::mem::replace(&mut ledger.dirty, true) {
+            self.touched.push(lane);
+        }
+        Some(ledger)
+    }
+
+    /// The log of a stream that the next checkpoint changes.
+    fn touch_log(&mut self, lane: LaneKey) -> Option<&mut Log> {
+        let log = self.logs.get_mut(&lane)?;
+        if !log.dirty && !log.has_rest {
+            self.touched_logs.push(lane);
+        }
+        Some(log)
+    }
+
+    /// Writes what the checkpoint does to one lane.
+    fn write_lane(&mut self, lane: LaneKey, tables: &mut Tables<'_>) -> Result<(), redb::Error> {
+        // A queue deleted meanwhile has no ledger any more.
+        let Some(ledger) = self.ledgers.get_mut(&lane) else { return Ok(()) };
         let key = lane.get();
         let rows = ledger.close_round(|seq, last_seq| find_batch(key, seq, last_seq, tables))?;
+        if ledger.early().is_empty() {
+            self.early.remove(&lane);
+        } else {
+            self.early.insert(lane);
+        }
         let changed = !rows.is_empty();
         let counters = ledger.take_counters(changed);
         for (first_seq, has_row) in rows.remove {
@@ -325,13 +357,13 @@ impl Writer {
         if let Some(counters) = counters {
             tables.lanes.insert(key, counters.encode(key).as_slice())?;
         }
-        Ok(counters.is_some())
+        Ok(())
     }
 
-    /// Writes what the commit does to streams; whether there was anything to write.
-    fn write_logs(&mut self, txn: &WriteTransaction) -> Result<bool, redb::Error> {
+    /// Writes what the checkpoint does to streams.
+    fn write_logs(&mut self, txn: &WriteTransaction) -> Result<(), redb::Error> {
         if self.touched_logs.is_empty() {
-            return Ok(false);
+            return Ok(());
         }
         let mut tables = LogTables {
             batches: txn.open_table(BATCHES)?,
@@ -340,14 +372,30 @@ impl Writer {
         };
         for lane in std::mem::take(&mut self.touched_logs) {
             let Some(log) = self.logs.get_mut(&lane) else { continue };
-            self.news.extend(log.write(lane.get(), &mut tables)?);
+            log.write(lane.get(), &mut tables)?;
             if log.is_gone() {
                 self.logs.remove(&lane);
             } else if log.has_rest {
                 self.touched_logs.push(lane);
             }
         }
-        Ok(true)
+        Ok(())
+    }
+
+    /// Keeps settlements that came before their messages: the journal may lose them and keep those.
+    fn write_early(&mut self, txn: &WriteTransaction) -> Result<(), redb::Error> {
+        if self.early.is_empty() && !self.has_early {
+            return Ok(());
+        }
+        let mut table = txn.open_table(EARLY)?;
+        table.retain(|_, _| false)?;
+        for lane in &self.early {
+            for settled in self.ledgers.get(lane).map_or(&[][..], Ledger::early) {
+                table.insert((lane.get(), settled.first_seq), early::encode_value(lane.get(), settled).as_slice())?;
+            }
+        }
+        self.has_early = !self.early.is_empty();
+        Ok(())
     }
 
     fn write_definitions(&mut self, txn: &WriteTransaction, definitions: &[Definition]) -> Result<(), redb::Error> {

@@ -1,7 +1,7 @@
-//! A disk that forgets what was not synced: a backend for redb in memory.
+//! A disk that forgets what was not synced: files in memory, as backends for redb and for the journal.
 //!
-//! What was written since the last sync may be there after a crash or not, sector by sector. A disk may be told to fail at
-//! some operation; from then on it takes nothing.
+//! What was written since the last sync of its file may be there after a crash or not, sector by sector. A disk may be told to
+//! fail at some operation; from then on it takes nothing.
 
 use std::io;
 use std::sync::Arc;
@@ -21,10 +21,15 @@ struct Write {
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct Content {
     synced: Vec<u8>,
     current: Vec<u8>,
     unsynced: Vec<Write>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    files: [Content; 2],
     /// Operations until it fails.
     fails_after: Option<u64>,
     dead: bool,
@@ -42,11 +47,48 @@ impl State {
     }
 }
 
+impl Content {
+    fn holding(image: Vec<u8>) -> Self {
+        Self { current: image.clone(), synced: image, unsynced: Vec::new() }
+    }
+
+    /// What is found after a crash: of what was not synced nothing, some, or all.
+    fn crash(&mut self, random: &mut Random) -> Vec<u8> {
+        let mut image = std::mem::take(&mut self.synced);
+        // The file's length is metadata, which a journal keeps.
+        image.resize(image.len().max(self.current.len()), 0);
+        let keep = random.between(0, 2);
+        for Write { offset, octets } in &self.unsynced {
+            let mut at = 0;
+            while at < octets.len() {
+                let end = octets.len().min((*offset + at) / SECTOR_BYTES * SECTOR_BYTES + SECTOR_BYTES - *offset);
+                if keep == 0 || (keep == 1 && random.once_in(2)) {
+                    put(&mut image, *offset + at, &octets[at..end]);
+                }
+                at = end;
+            }
+        }
+        image
+    }
+}
+
 /// The disk of a simulated broker; clones are the same disk.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Disk(Arc<Mutex<State>>);
 
+/// One of its files.
+#[derive(Debug)]
+pub(super) struct DiskFile {
+    disk: Disk,
+    number: usize,
+}
+
 impl Disk {
+    /// One of its files.
+    pub(super) fn file(&self, number: usize) -> DiskFile {
+        DiskFile { disk: self.clone(), number }
+    }
+
     /// Has it fail after this many more writes and syncs.
     pub(super) fn fail_after(&self, operations: u64) {
         self.0.lock().fails_after = Some(operations);
@@ -63,33 +105,18 @@ impl Disk {
     pub(super) fn crash(&self, random: &mut Random) -> Self {
         let mut state = self.0.lock();
         state.dead = true;
-        let mut image = std::mem::take(&mut state.synced);
-        // The file's length is metadata, which a journal keeps.
-        image.resize(image.len().max(state.current.len()), 0);
-        let keep = random.between(0, 2);
-        for write in &state.unsynced {
-            let Write { offset, octets } = write;
-            let mut at = 0;
-            while at < octets.len() {
-                let end = octets.len().min((*offset + at) / SECTOR_BYTES * SECTOR_BYTES + SECTOR_BYTES - *offset);
-                if keep == 0 || (keep == 1 && random.once_in(2)) {
-                    put(&mut image, *offset + at, &octets[at..end]);
-                }
-                at = end;
-            }
-        }
-        Self::holding(image)
+        Self::holding(state.files.each_mut().map(|file| file.crash(random)))
     }
 
     /// The disk after an orderly stop.
     pub(super) fn reopened(&self) -> Self {
         let mut state = self.0.lock();
         state.dead = true;
-        Self::holding(std::mem::take(&mut state.synced))
+        Self::holding(state.files.each_mut().map(|file| std::mem::take(&mut file.synced)))
     }
 
-    fn holding(image: Vec<u8>) -> Self {
-        Self(Arc::new(Mutex::new(State { current: image.clone(), synced: image, ..State::default() })))
+    fn holding(images: [Vec<u8>; 2]) -> Self {
+        Self(Arc::new(Mutex::new(State { files: images.map(Content::holding), ..State::default() })))
     }
 }
 
@@ -105,30 +132,30 @@ fn position(offset: u64) -> usize {
     usize::try_from(offset).expect("a small file")
 }
 
-impl StorageBackend for Disk {
+impl StorageBackend for DiskFile {
     fn len(&self) -> io::Result<u64> {
-        Ok(u64::try_from(self.0.lock().current.len()).expect("64 bits"))
+        Ok(u64::try_from(self.disk.0.lock().files[self.number].current.len()).expect("64 bits"))
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let state = self.0.lock();
+        let state = self.disk.0.lock();
         let offset = position(offset);
-        let octets = state.current.get(offset..offset + out.len());
+        let octets = state.files[self.number].current.get(offset..offset + out.len());
         out.copy_from_slice(octets.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?);
         Ok(())
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        let mut state = self.0.lock();
+        let mut state = self.disk.0.lock();
         state.operate()?;
-        state.current.resize(position(len), 0);
+        state.files[self.number].current.resize(position(len), 0);
         Ok(())
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        let mut state = self.0.lock();
+        let mut state = self.disk.0.lock();
         state.operate()?;
-        let State { synced, current, unsynced, .. } = &mut *state;
+        let Content { synced, current, unsynced } = &mut state.files[self.number];
         for Write { offset, octets } in unsynced.drain(..) {
             put(synced, offset, &octets);
         }
@@ -137,10 +164,11 @@ impl StorageBackend for Disk {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        let mut state = self.0.lock();
+        let mut state = self.disk.0.lock();
         state.operate()?;
-        put(&mut state.current, position(offset), data);
-        state.unsynced.push(Write { offset: position(offset), octets: data.to_vec() });
+        let file = &mut state.files[self.number];
+        put(&mut file.current, position(offset), data);
+        file.unsynced.push(Write { offset: position(offset), octets: data.to_vec() });
         Ok(())
     }
 }
@@ -155,12 +183,13 @@ mod tests {
         let (mut kept, mut lost) = (0, 0);
         for _ in 0..50 {
             let disk = Disk::default();
-            disk.set_len(4096).expect("alive");
-            disk.write(0, &[1; 4096]).expect("alive");
-            disk.sync_data().expect("alive");
-            disk.write(100, &[2; 2000]).expect("alive");
-            let found = disk.crash(&mut random);
-            assert!(disk.write(0, &[3]).is_err());
+            let file = disk.file(1);
+            file.set_len(4096).expect("alive");
+            file.write(0, &[1; 4096]).expect("alive");
+            file.sync_data().expect("alive");
+            file.write(100, &[2; 2000]).expect("alive");
+            let found = disk.crash(&mut random).file(1);
+            assert!(file.write(0, &[3]).is_err());
             let mut octets = [0; 4096];
             found.read(0, &mut octets).expect("alive");
             assert!(octets[..100].iter().chain(&octets[2100..]).all(|octet| *octet == 1));
@@ -173,9 +202,10 @@ mod tests {
     #[test]
     fn a_disk_fails_when_it_was_told_to() {
         let disk = Disk::default();
+        let file = disk.file(0);
         disk.fail_after(1);
-        assert!(disk.write(0, &[1]).is_ok());
-        assert!(disk.sync_data().is_err());
-        assert!(disk.write(0, &[1]).is_err());
+        assert!(file.write(0, &[1]).is_ok());
+        assert!(file.sync_data().is_err());
+        assert!(disk.file(1).write(0, &[1]).is_err());
     }
 }

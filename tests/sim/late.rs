@@ -144,6 +144,10 @@ impl Store for Late {
         self.store.damage()
     }
 
+    fn checkpoint(&self) -> bool {
+        self.store.checkpoint()
+    }
+
     fn is_saturated(&self) -> bool {
         self.store.is_saturated()
     }

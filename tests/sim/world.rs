@@ -169,7 +169,7 @@ impl World {
     /// Starts a broker on the disk.
     pub(super) fn start(&mut self) {
         simulated::set(self.now);
-        let opened = Stepped::open(self.disk.clone(), CACHE_BYTES);
+        let opened = Stepped::open(self.disk.file(0), self.disk.file(1), CACHE_BYTES);
         let (store, recovered) = match opened {
             Ok(opened) => opened,
             Err(cause) => return self.book.fail(|| format!("the broker does not start: {cause}")),
@@ -336,7 +336,9 @@ impl World {
         let step = broker.store.step();
         match step {
             Step::Idle => return false,
-            Step::Took(_) | Step::Committed | Step::Published => self.trace.note(format!("  store: {step:?}")),
+            Step::Took(_) | Step::Committed | Step::Published | Step::Checkpointed => {
+                self.trace.note(format!("  store: {step:?}"));
+            }
             Step::Failed => {
                 self.trace.note("  a commit fails".to_owned());
                 self.crash();

@@ -10,6 +10,8 @@
 //! | `format` | the version of the layout once more |
 //! | `node` | a random number that names this store for ever |
 //! | `next_queue_id` | the number that the next queue gets |
+//! | `journal` | the last record of the journal that the database has |
+//! | `epoch` | which records of the journal are of this history; new with each start |
 //! | `clean` | 1 after an orderly stop, 0 while the broker runs |
 //!
 //! A store of format 1 had them all in `meta`.
@@ -31,6 +33,8 @@ pub(in crate::store) const FORMAT: u64 = 2;
 const KEY_FORMAT: &str = "format";
 pub(in crate::store) const KEY_NODE: &str = "node";
 pub(in crate::store) const KEY_NEXT_QUEUE_ID: &str = "next_queue_id";
+pub(in crate::store) const KEY_JOURNAL: &str = "journal";
+pub(in crate::store) const KEY_EPOCH: &str = "epoch";
 pub(in crate::store) const KEY_CLEAN: &str = "clean";
 
 /// Notes a fact.

@@ -7,6 +7,7 @@ pub(super) mod batches;
 pub(super) mod bindings;
 pub(super) mod damaged;
 pub(super) mod directory;
+pub(super) mod early;
 pub(super) mod exchanges;
 pub(super) mod lanes;
 pub(super) mod logs;
