@@ -23,6 +23,7 @@ use super::reader::read_loop;
 use super::recovery::{Found, create_file, keep_journal, mark_running, prepare, recover};
 use super::writer::Writer;
 use super::{Damage, LaneKey, LoadRequest, Op, Recovered, Store, StoreError, Ticket, Transaction};
+use crate::panics::contained;
 
 /// Octets of messages that may wait for the journal before publishers are held back.
 const MAILBOX_BYTES: usize = 16 * 1024 * 1024;
@@ -139,6 +140,16 @@ impl DiskStore {
     /// Opens the store in a directory, creating both if need be. `seed` is a random number: it names a new store, and makes
     /// this run another than those before. `on_failure` is called when a write fails.
     pub fn open(
+        data_dir: &Path,
+        seed: u64,
+        on_failure: impl Fn() + Send + Sync + 'static,
+    ) -> Result<(Self, Recovered), StoreError> {
+        // redb trusts pages that it wrote, and panics where others have come in their place.
+        contained(|| Self::open_files(data_dir, seed, on_failure))
+            .unwrap_or_else(|panic| Err(failed(data_dir, "cannot open", &format_args!("it is damaged: {panic}"))))
+    }
+
+    fn open_files(
         data_dir: &Path,
         seed: u64,
         on_failure: impl Fn() + Send + Sync + 'static,

@@ -35,8 +35,17 @@ const NEW_FILE_NAME: &str = "leveret.redb.new";
 /// nothing behind that cannot be opened.
 pub(super) fn create_file(data_dir: &Path, node: u64) -> Result<(), StoreError> {
     let (path, new) = (data_dir.join(FILE_NAME), data_dir.join(NEW_FILE_NAME));
-    if path.exists() {
-        return Ok(());
+    match std::fs::metadata(&path) {
+        // It gets its name when it is whole, so it was not empty once. redb would make a new store of it.
+        Ok(metadata) if metadata.len() == 0 => {
+            return Err(StoreError::new(format!(
+                "{} is empty: it has been cut off; put a backup in its place, or remove it to begin with an empty store",
+                path.display()
+            )));
+        }
+        Ok(_) => return Ok(()),
+        Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => {}
+        Err(cause) => return Err(StoreError::new(format!("cannot open {}: {cause}", path.display()))),
     }
     let error = |cause: &dyn fmt::Display| StoreError::new(format!("cannot create {}: {cause}", new.display()));
     match std::fs::remove_file(&new) {

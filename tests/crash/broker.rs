@@ -32,40 +32,105 @@ struct Started {
     clean: bool,
 }
 
-impl Broker {
-    /// Starts a broker on a data directory and waits until it serves. Its log is appended to `log`.
-    pub fn start(data_dir: &Path, log: &Path) -> Self {
-        let (mut child, stderr) = spawn(data_dir, log);
+/// How a broker is started.
+#[derive(Clone, Copy, Debug)]
+pub struct Launch<'a> {
+    pub data_dir: &'a Path,
+    /// Where its log is appended to.
+    pub log: &'a Path,
+    /// Its configuration file.
+    pub config: Option<&'a Path>,
+    /// A program with arguments that starts it.
+    pub wrapper: &'a [&'a str],
+}
+
+impl<'a> Launch<'a> {
+    pub const fn new(data_dir: &'a Path, log: &'a Path) -> Self {
+        Self { data_dir, log, config: None, wrapper: &[] }
+    }
+
+    /// Starts it and waits until it serves.
+    pub fn start(&self) -> Broker {
+        self.attempt().unwrap_or_else(|status| {
+            panic!("the broker does not start ({status:?})\n{}", log_tail(self.log));
+        })
+    }
+
+    /// The same for one that may refuse.
+    pub fn try_start(&self) -> Option<Broker> {
+        self.attempt().ok()
+    }
+
+    /// Starts one that is expected to refuse; its status and what it wrote.
+    pub fn start_in_vain(&self) -> (ExitStatus, String) {
+        let (mut child, stderr) = self.spawn();
+        let tee = copy_log(stderr, self.log, None);
+        let status = wait(&mut child);
+        tee.join().expect("the log can be written");
+        (status, std::fs::read_to_string(self.log).expect("the log can be read"))
+    }
+
+    fn attempt(&self) -> Result<Broker, std::io::Result<ExitStatus>> {
+        let (mut child, stderr) = self.spawn();
         let (sender, started) = mpsc::channel();
-        let tee = copy_log(stderr, log, Some(sender));
+        let tee = copy_log(stderr, self.log, Some(sender));
         let Ok(Started { addr, clean }) = started.recv_timeout(DEADLINE) else {
             // Either it has ended or it hangs; then it must not outlive the test.
             let _ = child.kill();
             let status = child.wait();
             let _ = tee.join();
-            panic!("the broker does not start ({status:?})\n{}", log_tail(log));
+            return Err(status);
         };
-        Self { child, addr, clean_start: clean, tee: Some(tee), log: log.to_owned() }
+        Ok(Broker { child, addr, clean_start: clean, tee: Some(tee), log: self.log.to_owned() })
+    }
+
+    fn spawn(&self) -> (Child, ChildStderr) {
+        let mut file = open_log(self.log);
+        writeln!(file, "--- start").expect("the log can be written");
+        let binary = env!("CARGO_BIN_EXE_leveret");
+        let mut command = match self.wrapper {
+            [] => Command::new(binary),
+            [program, arguments @ ..] => {
+                let mut command = Command::new(program);
+                command.args(arguments).arg(binary);
+                command
+            }
+        };
+        command.args(["server", "--listen", "127.0.0.1:0", "--data-dir"]).arg(self.data_dir);
+        if let Some(config) = self.config {
+            command.arg("--config").arg(config);
+        }
+        let mut child = command
+            // Nothing of the caller's environment configures it.
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("NO_COLOR", "1")
+            .env("RUST_BACKTRACE", "1")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the broker's binary can be run");
+        let stderr = child.stderr.take().expect("it is piped");
+        (child, stderr)
+    }
+}
+
+impl Broker {
+    /// Starts a broker on a data directory and waits until it serves. Its log is appended to `log`.
+    pub fn start(data_dir: &Path, log: &Path) -> Self {
+        Launch::new(data_dir, log).start()
     }
 
     /// Starts a broker and kills it after `lifetime`, wherever it is by then.
     pub fn start_and_kill(data_dir: &Path, log: &Path, lifetime: Duration) {
-        let (mut child, stderr) = spawn(data_dir, log);
+        let (mut child, stderr) = Launch::new(data_dir, log).spawn();
         let tee = copy_log(stderr, log, None);
         std::thread::sleep(lifetime);
         child.kill().expect("a child can be killed");
         child.wait().expect("a child can be waited for");
         tee.join().expect("the log can be written");
         check_log(log);
-    }
-
-    /// Starts a broker that is expected to refuse; its status and what it wrote.
-    pub fn start_in_vain(data_dir: &Path, log: &Path) -> (ExitStatus, String) {
-        let (mut child, stderr) = spawn(data_dir, log);
-        let tee = copy_log(stderr, log, None);
-        let status = wait(&mut child);
-        tee.join().expect("the log can be written");
-        (status, std::fs::read_to_string(log).expect("the log can be read"))
     }
 
     /// The process's number.
@@ -111,6 +176,15 @@ impl Broker {
         assert!(status.success(), "the broker ends with {status}\n{}", log_tail(&self.log));
     }
 
+    /// The broker must end by itself, whatever its log says and with whatever status.
+    pub fn wait_for_failure(mut self) -> ExitStatus {
+        let status = wait(&mut self.child);
+        if let Some(tee) = self.tee.take() {
+            tee.join().expect("the log can be written");
+        }
+        status
+    }
+
     /// Whether the process still runs.
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().expect("a child can be waited for").is_none()
@@ -133,25 +207,6 @@ impl Drop for Broker {
             let _ = tee.join();
         }
     }
-}
-
-fn spawn(data_dir: &Path, log: &Path) -> (Child, ChildStderr) {
-    let mut file = open_log(log);
-    writeln!(file, "--- start").expect("the log can be written");
-    let mut child = Command::new(env!("CARGO_BIN_EXE_leveret"))
-        .args(["server", "--listen", "127.0.0.1:0", "--data-dir"])
-        .arg(data_dir)
-        // Nothing of the caller's environment configures it.
-        .env_clear()
-        .env("NO_COLOR", "1")
-        .env("RUST_BACKTRACE", "1")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the broker's binary can be run");
-    let stderr = child.stderr.take().expect("it is piped");
-    (child, stderr)
 }
 
 fn open_log(log: &Path) -> File {

@@ -10,8 +10,8 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use leveret_protocol::{
-    BasicProperties, ChannelId, ClassId, FrameKind, HeaderRef, LongString, Method, MethodId, PROTOCOL_HEADER,
-    ReplyCode, ShortString, basic, channel, connection, encode_content, split_frame,
+    BasicProperties, ChannelId, ClassId, FieldTable, FieldValue, FrameKind, HeaderRef, LongString, Method, MethodId,
+    PROTOCOL_HEADER, ReplyCode, ShortString, basic, channel, connection, encode_content, split_frame,
 };
 
 /// How long the broker may be silent while something is expected of it.
@@ -91,13 +91,15 @@ impl Client {
             Method::ConnectionStart(_) => {}
             other => return problem(format!("{} instead of start", other.name())),
         }
+        // To be told why nothing goes on.
+        let capabilities = FieldTable::from_iter([(s("connection.blocked"), FieldValue::Boolean(true))]);
         client.send(
             0,
             connection::StartOk {
                 mechanism: s("PLAIN"),
                 response: LongString::from_static("\0guest\0guest"),
                 locale: s("en_US"),
-                ..connection::StartOk::default()
+                client_properties: FieldTable::from_iter([(s("capabilities"), FieldValue::Table(capabilities))]),
             },
         );
         match client.call()? {

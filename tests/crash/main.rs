@@ -21,6 +21,7 @@
     reason = "a test binary: nothing is exported, deadlines need a clock, what was not expected is any method but one"
 )]
 
+#[allow(dead_code, reason = "shared with tests/disk")]
 mod broker;
 mod client;
 mod delays;
@@ -44,7 +45,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use leveret_protocol::{Method, queue};
 use tempfile::TempDir;
 
-use crate::broker::{Broker, log_tail};
+use crate::broker::{Broker, Launch, log_tail};
 use crate::client::{Client, Stop, s};
 use crate::inspection::{Inspection, check_temporaries, must};
 use crate::ledger::{After, Ledger};
@@ -477,7 +478,7 @@ fn a_second_broker_on_the_same_data_directory_refuses_and_the_first_goes_on() {
     must("opening", client.open_channel(1)).expect("the broker serves");
 
     let second_log = place.data.with_file_name("second.log");
-    let (status, output) = Broker::start_in_vain(&place.data, &second_log);
+    let (status, output) = Launch::new(&place.data, &second_log).start_in_vain();
     assert!(!status.success(), "the second broker ends with {status}:\n{output}");
     let data_dir = place.data.to_str().expect("a path in UTF-8");
     let complaint = output.lines().find(|line| line.starts_with("leveret: "));
