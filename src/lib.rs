@@ -9,6 +9,7 @@
 //! - `server` acts: sockets, locks, timers. Its map of locks stands in `server/registry.rs`.
 //! - [`store`] keeps: definitions and messages, on redb or in memory.
 //! - `control` lets operators in: a socket, and requests that end in `server/operator`.
+//! - [`tools`] backs a store up, restores, inspects and verifies it.
 //! - [`config`] and [`error`] are what their names say; [`perf`] is a load generator for any AMQP 0-9-1 broker.
 //!
 //! Invariants: a confirm leaves after the fsynced commit of every durable queue that the message went to; what one client
@@ -28,6 +29,7 @@ mod panics;
 pub mod perf;
 mod server;
 pub mod store;
+pub mod tools;
 
 pub use config::{Compat, Config, ControlSocket, DataDir};
 pub use server::alarms::{Levels, Resource, ResourceStatus};

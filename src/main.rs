@@ -35,6 +35,15 @@ struct Cli {
 enum Command {
     /// Run the broker (the default)
     Server(ServerArgs),
+    /// Copy the definitions and messages of a running broker to a file
+    #[cfg(unix)]
+    Backup(leveret::tools::BackupArgs),
+    /// Make a backup the store of a stopped broker
+    Restore(leveret::tools::RestoreArgs),
+    /// Show what the store of a stopped broker has
+    Inspect(leveret::tools::InspectArgs),
+    /// Check every checksum of a stopped broker's store, or of a backup
+    Verify(leveret::tools::VerifyArgs),
     /// Load any AMQP 0-9-1 broker and measure what it does
     Perf(leveret::perf::PerfArgs),
     #[cfg(unix)]
@@ -85,6 +94,11 @@ fn main() -> ExitCode {
         Some(Command::Server(args)) => run_server(&args),
         #[cfg(unix)]
         Some(Command::Ctl { arguments }) => return leveret::ctl::run(Tool::Leveret, &arguments),
+        #[cfg(unix)]
+        Some(Command::Backup(args)) => leveret::tools::backup(&args),
+        Some(Command::Restore(args)) => leveret::tools::restore(&args),
+        Some(Command::Inspect(args)) => leveret::tools::inspect(&args),
+        Some(Command::Verify(args)) => leveret::tools::verify(&args),
         Some(Command::Perf(args)) => leveret::perf::run(&args).map_err(|cause| cause.to_string()),
     };
     match result {

@@ -19,7 +19,7 @@ mod table;
 mod term;
 
 use std::ffi::OsStr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use call::Call;
@@ -70,6 +70,11 @@ impl Tool {
             Self::Upgrade => "rabbitmq-upgrade",
         }
     }
+}
+
+/// The control sockets to try for a broker: one that is named, that of a data directory, or those of the configuration.
+pub(crate) fn sockets(socket: Option<PathBuf>, data_dir: Option<PathBuf>) -> Vec<PathBuf> {
+    locate::sockets(&parse::Options { socket, data_dir, ..parse::Options::default() })
 }
 
 /// Runs a tool with its arguments, without the program's name.

@@ -4,9 +4,9 @@ use std::fmt;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 
 use fs4::FileExt;
@@ -17,12 +17,13 @@ use tracing::{error, info};
 
 use super::appender::Appender;
 use super::backlog::{Backlog, Intake};
+use super::backup::backup;
 use super::damage::{Repair, Repairs};
 use super::journal::{self, Journal};
 use super::reader::read_loop;
 use super::recovery::{Found, create_file, keep_journal, mark_running, prepare, recover};
 use super::writer::Writer;
-use super::{Damage, LaneKey, LoadRequest, Op, Recovered, Store, StoreError, Ticket, Transaction};
+use super::{BackedUp, Damage, LaneKey, LoadRequest, Op, Recovered, Store, StoreError, Ticket, Transaction};
 use crate::panics::contained;
 
 /// Octets of messages that may wait for the journal before publishers are held back.
@@ -65,6 +66,21 @@ impl Mailbox {
 }
 
 impl Shared {
+    /// With everything that is in the journal up to this record in the database.
+    fn new(data_dir: &Path, seq: u64) -> Self {
+        Self {
+            mailbox: Mutex::default(),
+            filled: Condvar::new(),
+            backlog: Backlog::after(seq),
+            durable: AtomicU64::new(0),
+            stored: AtomicU64::new(0),
+            failed: AtomicBool::new(false),
+            on_failure: Box::new(|| ()),
+            data_dir: data_dir.to_owned(),
+            repairs: Repairs::default(),
+        }
+    }
+
     /// Waits for something and takes everything that waits into `batch`, with the last ticket in it. `None` once closed.
     pub(super) fn take(&self, batch: &mut Vec<Transaction>) -> Option<Ticket> {
         let mut mailbox = self.mailbox.lock();
@@ -119,6 +135,8 @@ pub struct DiskStore {
     shared: Arc<Shared>,
     loads: Mutex<Option<mpsc::Sender<LoadRequest>>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    /// For backups; the threads keep it open.
+    database: Weak<Database>,
 }
 
 impl fmt::Debug for DiskStore {
@@ -211,6 +229,54 @@ pub(super) struct Assembled {
     pub(super) recovered: Recovered,
 }
 
+/// What a store has when the database has caught up with the journal.
+pub(super) struct Replayed {
+    pub(super) found: Found,
+    /// The last record of the journal.
+    pub(super) seq: u64,
+    /// Records that the database did not have.
+    pub(super) records: u64,
+    /// Records that it should have and that cannot be read.
+    pub(super) damaged: u64,
+}
+
+fn journal_wrong(data_dir: &Path, cause: &dyn fmt::Display) -> StoreError {
+    StoreError::new(format!("{}: {cause}", data_dir.join(journal::FILE_NAME).display()))
+}
+
+/// Recovers what the database has, and has it catch up with the journal. With `keep` a damaged journal is kept aside.
+pub(super) fn replay(
+    database: &Arc<Database>,
+    journal: &dyn StorageBackend,
+    data_dir: &Path,
+    keep: bool,
+) -> Result<Replayed, StoreError> {
+    let file = data_dir.join(FILE_NAME);
+    let wrong = |what: &'static str| move |cause: redb::Error| failed(data_dir, what, &cause);
+    let found = recover(database, &file).map_err(wrong("cannot read"))?;
+    let Found { epoch, journal: applied, .. } = found;
+    let clean = found.recovered.clean;
+    let pending = journal::scan(journal, epoch, applied).map_err(|cause| journal_wrong(data_dir, &cause))?;
+    let (seq, records) = (pending.last_seq(), pending.len() as u64);
+    if pending.is_empty() {
+        return Ok(Replayed { found, seq, records, damaged: 0 });
+    }
+    let mut writer = Writer::new(database.clone(), Arc::new(Shared::new(data_dir, applied)), found.state, applied);
+    let damaged = pending.replay(journal, |seq, ops| {
+        writer.collect_all(Intake { ops, seq, ..Intake::default() });
+        Ok::<_, redb::Error>(())
+    });
+    let damaged = damaged.map_err(|cause| journal_wrong(data_dir, &cause))?;
+    if damaged > 0 && keep {
+        keep_journal(data_dir, epoch);
+    }
+    writer.checkpoint().map_err(wrong("cannot write"))?;
+    info!(records, damaged, "journal replayed");
+    let mut found = recover(database, &file).map_err(wrong("cannot read"))?;
+    found.recovered.clean = clean;
+    Ok(Replayed { found, seq, records, damaged })
+}
+
 /// Recovers what database and journal have and puts a store together: everything but the threads.
 pub(super) fn assemble(
     database: Database,
@@ -220,54 +286,23 @@ pub(super) fn assemble(
     seed: u64,
     on_failure: Box<dyn Fn() + Send + Sync>,
 ) -> Result<Assembled, StoreError> {
-    let file = data_dir.join(FILE_NAME);
     let wrong = |what: &'static str| move |cause: redb::Error| failed(data_dir, what, &cause);
-    let journal_wrong =
-        |cause: &dyn fmt::Display| StoreError::new(format!("{}: {cause}", data_dir.join(journal::FILE_NAME).display()));
-    prepare(&database, &file, seed)?;
+    prepare(&database, &data_dir.join(FILE_NAME), seed)?;
     let database = Arc::new(database);
-    let shared = |seq| Shared {
-        mailbox: Mutex::default(),
-        filled: Condvar::new(),
-        backlog: Backlog::after(seq),
-        durable: AtomicU64::new(0),
-        stored: AtomicU64::new(0),
-        failed: AtomicBool::new(false),
-        on_failure: Box::new(|| ()),
-        data_dir: data_dir.to_owned(),
-        repairs: Repairs::default(),
-    };
-    let mut found = recover(&database, &file).map_err(wrong("cannot read"))?;
-    let Found { epoch, journal: applied, .. } = found;
-    let clean = found.recovered.clean;
-    let pending = journal::scan(&*journal, epoch, applied).map_err(|cause| journal_wrong(&cause))?;
-    if !pending.is_empty() {
-        let mut writer = Writer::new(database.clone(), Arc::new(shared(applied)), found.state, applied);
-        let damaged = pending.replay(&*journal, |seq, ops| {
-            writer.collect_all(Intake { ops, seq, ..Intake::default() });
-            Ok::<_, redb::Error>(())
-        });
-        let damaged = damaged.map_err(|cause| journal_wrong(&cause))?;
-        if damaged > 0 {
-            keep_journal(data_dir, epoch);
-        }
-        writer.checkpoint().map_err(wrong("cannot write"))?;
-        info!(records = pending.len(), damaged, "journal replayed");
-        found = recover(&database, &file).map_err(wrong("cannot read"))?;
-    }
-    let seq = pending.last_seq();
+    let Replayed { mut found, seq, .. } = replay(&database, &*journal, data_dir, true)?;
+    let epoch = found.epoch;
     let epoch = epoch.wrapping_add(seed | 1);
     mark_running(&database, &found, epoch, seq).map_err(wrong("cannot write"))?;
-    let journal = Journal::start(journal, epoch, seq + 1, capacity).map_err(|cause| journal_wrong(&cause))?;
+    let journal = Journal::start(journal, epoch, seq + 1, capacity).map_err(|cause| journal_wrong(data_dir, &cause))?;
     let repairs = Repairs::recovered(&database).map_err(wrong("cannot read"))?;
-    let shared = Arc::new(Shared { on_failure, repairs, ..shared(seq) });
-    found.recovered.clean = clean;
+    let shared = Arc::new(Shared { on_failure, repairs, ..Shared::new(data_dir, seq) });
     // Their messages were not in the journal.
     found.state.early.clear();
     let appender = Appender::new(shared.clone(), journal, &found.state.logs);
     let writer = Writer::new(database.clone(), shared.clone(), found.state, seq);
     let (sender, requests) = mpsc::channel();
-    let store = DiskStore { shared, loads: Mutex::new(Some(sender)), threads: Mutex::default() };
+    let loads = Mutex::new(Some(sender));
+    let store = DiskStore { shared, loads, threads: Mutex::default(), database: Arc::downgrade(&database) };
     Ok(Assembled { store, database, requests, appender, writer, recovered: found.recovered })
 }
 
@@ -322,6 +357,15 @@ impl Store for DiskStore {
 
     fn damage(&self) -> Damage {
         self.shared.repairs.damage()
+    }
+
+    fn backup(&self, file: &Path) -> Result<BackedUp, StoreError> {
+        let database = self.database.upgrade().ok_or_else(|| StoreError::new("the store is closed"))?;
+        // What is durable may be in the journal alone.
+        if !self.checkpoint() {
+            return Err(StoreError::new("the store failed; see the broker's log"));
+        }
+        backup(&database, file)
     }
 
     fn is_saturated(&self) -> bool {

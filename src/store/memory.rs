@@ -4,12 +4,13 @@
 //! nothing can be read back.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
 use super::log::LogCounter;
-use super::{Damage, LaneKey, LoadReply, LoadRequest, Op, Store, Ticket, Transaction};
+use super::{BackedUp, Damage, LaneKey, LoadReply, LoadRequest, Op, Store, StoreError, Ticket, Transaction};
 use crate::engine::vhost::Change;
 
 /// Keeps nothing.
@@ -73,6 +74,10 @@ impl Store for MemoryStore {
 
     fn checkpoint(&self) -> bool {
         true
+    }
+
+    fn backup(&self, _file: &Path) -> Result<BackedUp, StoreError> {
+        Err(StoreError::new("the broker keeps everything in memory: there is nothing to back up"))
     }
 
     fn is_saturated(&self) -> bool {

@@ -11,12 +11,14 @@
 
 mod appender;
 mod backlog;
+mod backup;
 mod damage;
 pub mod disk;
 mod journal;
 mod ledger;
 mod log;
 pub mod memory;
+pub mod offline;
 mod reader;
 mod recount;
 mod recovery;
@@ -30,9 +32,12 @@ mod writer;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
 use leveret_protocol::ShortString;
+
+pub use backup::BackedUp;
 
 use crate::engine::directory::{DirectoryChange, Record};
 use crate::engine::message::Arena;
@@ -310,6 +315,9 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// Waits until everything that is durable can be read back. False when that will never be.
     fn checkpoint(&self) -> bool;
+
+    /// Copies everything that is durable to a file that is not there yet. Takes long; nobody waits for it meanwhile.
+    fn backup(&self, file: &Path) -> Result<BackedUp, StoreError>;
 
     /// Whether more waits to be written than should: publishers are held back.
     fn is_saturated(&self) -> bool;

@@ -8,12 +8,13 @@
 //! be followed by a *cut*, and what is behind a cut is not seen before the writer has taken what is ahead of it.
 
 use std::collections::VecDeque;
+use std::path::Path;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
 use super::random::Random;
-use crate::store::{Damage, LaneKey, LoadRequest, Op, Store, Ticket, Transaction, Waiter};
+use crate::store::{BackedUp, Damage, LaneKey, LoadRequest, Op, Store, StoreError, Ticket, Transaction, Waiter};
 
 #[derive(Debug)]
 struct Held {
@@ -146,6 +147,10 @@ impl Store for Late {
 
     fn checkpoint(&self) -> bool {
         self.store.checkpoint()
+    }
+
+    fn backup(&self, file: &Path) -> Result<BackedUp, StoreError> {
+        self.store.backup(file)
     }
 
     fn is_saturated(&self) -> bool {

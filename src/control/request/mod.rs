@@ -7,6 +7,7 @@ mod parameters;
 mod policies;
 mod queues;
 mod rights;
+mod store;
 mod topology;
 mod users;
 mod vhosts;
@@ -21,6 +22,7 @@ pub(crate) use parameters::ParameterRequest;
 pub(crate) use policies::{PolicyKind, PolicyRequest};
 pub(crate) use queues::QueueRequest;
 pub(crate) use rights::RightsRequest;
+pub(crate) use store::StoreRequest;
 pub(crate) use topology::TopologyRequest;
 pub(crate) use users::UserRequest;
 pub(crate) use vhosts::{VhostRequest, VhostSettings};
@@ -42,6 +44,7 @@ pub(crate) enum Request {
     Policies(PolicyRequest),
     Parameters(ParameterRequest),
     Definitions(DefinitionsRequest),
+    Store(StoreRequest),
 }
 
 impl Request {
@@ -58,6 +61,7 @@ impl Request {
             Self::Policies(request) => request.answer(operator).await,
             Self::Parameters(request) => request.answer(operator).await,
             Self::Definitions(request) => request.answer(operator).await,
+            Self::Store(request) => request.answer(operator).await,
         }
     }
 

@@ -11,6 +11,7 @@ mod directory;
 mod exchanges;
 mod node;
 mod queues;
+mod store;
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};

@@ -3,7 +3,7 @@
 //! `meta`. Key: a word. Value: u64. Every release can read it, so it has only `format`: the version of the whole layout; a
 //! newer one is refused.
 //!
-//! `facts`. Key: a word. Content: u64. Sealed, as everything else.
+//! `facts`. Key: a word. Content: u64. Sealed, as everything else. Each is there twice, the second time with `~` in front.
 //!
 //! | key | fact |
 //! |---|---|
@@ -37,11 +37,21 @@ pub(in crate::store) const KEY_JOURNAL: &str = "journal";
 pub(in crate::store) const KEY_EPOCH: &str = "epoch";
 pub(in crate::store) const KEY_CLEAN: &str = "clean";
 
-/// Notes a fact.
+/// What is in front of a key whose fact is written once more.
+const COPY: u8 = b'~';
+
+/// Notes a fact, twice: there are few, and much depends on them.
 pub(in crate::store) fn put(txn: &WriteTransaction, key: &str, number: u64) -> Result<(), redb::Error> {
-    let value = Record::new().u64(number).seal(NAME, key.as_bytes());
-    txn.open_table(FACTS)?.insert(key.as_bytes(), value.as_slice())?;
+    let mut table = txn.open_table(FACTS)?;
+    for key in [key.as_bytes().to_vec(), copy_of(key)] {
+        let value = Record::new().u64(number).seal(NAME, key.as_slice());
+        table.insert(key.as_slice(), value.as_slice())?;
+    }
     Ok(())
+}
+
+fn copy_of(key: &str) -> Vec<u8> {
+    std::iter::once(COPY).chain(key.bytes()).collect()
 }
 
 /// Notes the format.
@@ -89,7 +99,7 @@ impl Facts {
 
     /// A fact, if it is known.
     pub(in crate::store) fn get(&self, key: &str) -> Option<u64> {
-        self.known.get(key.as_bytes()).copied()
+        self.known.get(key.as_bytes()).or_else(|| self.known.get(&copy_of(key))).copied()
     }
 
     /// The format once more: the unsealed one may be damaged.

@@ -3,6 +3,7 @@
 //! Every record is sealed (`seal`): it carries a format octet, and a checksum over itself, its key and its table's name.
 //! Strings are short strings, tables are field tables as on the wire.
 
+pub(super) mod all;
 pub(super) mod batches;
 pub(super) mod bindings;
 pub(super) mod damaged;
