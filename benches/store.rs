@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use leveret::engine::message::{Arena, ArenaBuilder, Body, MessageParts, Timestamp};
-use leveret::engine::queue::{QueueId, Settled};
+use leveret::engine::queue::{Kept, QueueId, Settled};
 use leveret::engine::vhost::{Change, QueueRecord};
 use leveret::store::disk::DiskStore;
 use leveret::store::{LaneKey, Op, Store, Transaction, Waiter};
@@ -106,7 +106,7 @@ fn append_then_settle(bencher: Bencher<'_, '_>, (messages, size, queues): (u32, 
                 let (first_seq, last_seq) = (next - count, next - 1);
                 ops.push(Op::Settled {
                     lane,
-                    settled: Settled { first_seq, last_seq, count, body_bytes, durable: true },
+                    settled: Settled { first_seq, last_seq, count, body_bytes, kept: Kept::Durable },
                 });
             }
         }

@@ -115,6 +115,7 @@ impl Config {
         }
         add("total_memory_available_override_value", optional(self.resource_limits.total_memory, "none"));
         add("memory_monitor_interval", millis(self.monitor_interval));
+        add("message_memory", self.message_memory_bytes.to_string());
     }
 }
 

@@ -66,6 +66,9 @@ impl Default for Settings {
     }
 }
 
+/// A budget below this leaves no room for what is on its way.
+const MESSAGE_MEMORY_MIN_BYTES: u64 = 1024 * 1024;
+
 /// Every key that a file may have. `*` stands for one word.
 pub(super) const KEYS: &[&str] = &[
     "listeners.tcp.*",
@@ -107,6 +110,7 @@ pub(super) const KEYS: &[&str] = &[
     "disk_free_limit.absolute",
     "total_memory_available_override_value",
     "memory_monitor_interval",
+    "message_memory",
     "connection_max",
     "channel_max_per_node",
 ];
@@ -324,7 +328,7 @@ impl Settings {
 
     /// Sets a limit of the whole broker; false if the key is none.
     fn set_limit(&mut self, key: &str, value: &str) -> Result<bool, ConfigError> {
-        let Config { resource_limits, monitor_interval, node_limits, .. } = &mut self.config;
+        let Config { resource_limits, monitor_interval, node_limits, message_memory_bytes, .. } = &mut self.config;
         match key {
             "vm_memory_high_watermark.relative" => {
                 resource_limits.memory = Limit::OfMemory(parse_share(value, Share::ALL)?);
@@ -343,6 +347,12 @@ impl Settings {
                         .filter(|millis| *millis > 0)
                         .ok_or_else(|| ConfigError(format!("expected milliseconds, at least 1, got '{value}'")))?,
                 );
+            }
+            "message_memory" => {
+                *message_memory_bytes = parse_octets(value)?;
+                if *message_memory_bytes < MESSAGE_MEMORY_MIN_BYTES {
+                    return Err(ConfigError(format!("{key}: at least 1MiB, got '{value}'")));
+                }
             }
             "connection_max" => node_limits.connections = at_most(value)?,
             "channel_max_per_node" => node_limits.channels = at_most(value)?,

@@ -265,6 +265,35 @@ impl Arena {
         self.data.len() + self.offsets.len() * 4 + self.outside.iter().map(Bytes::len).sum::<usize>() + 96
     }
 
+    /// Messages `index..index + count` in an arena of their own, known to the store as these are. Nothing of this one is
+    /// held by it.
+    ///
+    /// # Panics
+    /// When there are fewer messages.
+    #[must_use]
+    pub fn excerpt(&self, index: u32, count: u32) -> Arc<Self> {
+        let messages = index..index + count;
+        let octets = messages.clone().map(|at| self.message(at).record_len()).sum();
+        let mut data = Vec::with_capacity(octets);
+        let mut offsets = Vec::with_capacity(count as usize);
+        for at in messages {
+            offsets.push(u32_len(data.len()));
+            self.message(at).write_record(&mut data);
+        }
+        let whole = Self::from_records(Bytes::from(data), offsets, self.ticket());
+        whole.expect("records of an arena are well-formed")
+    }
+
+    /// The share that `count` of its messages have of the octets in memory.
+    pub fn share_bytes(&self, count: u32) -> usize {
+        let all = self.count();
+        if count >= all {
+            return self.size_bytes();
+        }
+        let share = self.size_bytes() as u128 * u128::from(count) / u128::from(all);
+        usize::try_from(share).unwrap_or(usize::MAX)
+    }
+
     /// Remembers under which ticket the store took these messages (0: it did not).
     pub fn set_ticket(&self, ticket: u64) {
         self.ticket.store(ticket, Ordering::Release);
@@ -400,12 +429,17 @@ impl<'a> Message<'a> {
 
     /// The same message in an arena of its own, which the store has not taken.
     pub fn apart(&self) -> Arc<Arena> {
+        let mut builder = ArenaBuilder::with_capacity(self.record_len(), 1);
+        self.copy_into(&mut builder);
+        builder.finish()
+    }
+
+    fn copy_into(&self, builder: &mut ArenaBuilder) {
         let body = if self.body_len < OUTSIDE_BODY_MIN_BYTES {
             Body::Borrowed(self.body())
         } else {
             Body::Shared(self.shared_body())
         };
-        let mut builder = ArenaBuilder::with_capacity(self.record_len(), 1);
         builder.push(&MessageParts {
             exchange: self.exchange(),
             routing_key: self.routing_key(),
@@ -417,7 +451,6 @@ impl<'a> Message<'a> {
             broker_deaths: self.has_broker_deaths(),
             enqueued_at: self.enqueued_at(),
         });
-        builder.finish()
     }
 
     /// Octets of the record as [`Message::write_record`] writes it.

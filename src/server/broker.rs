@@ -15,7 +15,7 @@ use super::alarms::{Meter, ResourceStatus};
 use super::directory::hash_password;
 use super::operator::{LogControl, Operator, Protocol, ServedAddress};
 use super::registry::Registry;
-use super::{alarms, clock, listener, timer};
+use super::{alarms, budget, clock, listener, timer};
 use crate::config::{Config, ControlSocket, DataDir, Limit};
 #[cfg(unix)]
 use crate::control::{self, server::ControlServer};
@@ -50,6 +50,7 @@ pub struct Broker {
     stop: CancellationToken,
     failed: CancellationToken,
     timer: JoinHandle<()>,
+    sweeper: tokio::task::JoinHandle<()>,
     monitor: JoinHandle<()>,
     operator: Operator,
     #[cfg(unix)]
@@ -109,6 +110,7 @@ impl Broker {
         }
         let timer = tokio::spawn(timer::run(registry.clone()));
         let monitor = tokio::spawn(alarms::run(registry.clone(), meter));
+        let sweeper = tokio::spawn(budget::run(registry.clone()));
         Ok(Self {
             registry,
             addresses,
@@ -116,6 +118,7 @@ impl Broker {
             stop,
             failed,
             timer,
+            sweeper,
             monitor,
             operator,
             #[cfg(unix)]
@@ -233,6 +236,7 @@ impl Broker {
             info!(connections = self.registry.connection_count(), "clients that did not answer are cut off");
         }
         self.timer.abort();
+        self.sweeper.abort();
         self.monitor.abort();
         let registry = self.registry.clone();
         let closed = tokio::task::spawn_blocking(move || registry.close()).await;
@@ -274,6 +278,7 @@ impl Drop for Broker {
     fn drop(&mut self) {
         self.stop.cancel();
         self.timer.abort();
+        self.sweeper.abort();
         self.monitor.abort();
     }
 }

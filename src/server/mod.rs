@@ -2,6 +2,7 @@
 
 pub(crate) mod alarms;
 pub(crate) mod broker;
+mod budget;
 pub(crate) mod clock;
 mod connection;
 mod definitions;

@@ -129,7 +129,7 @@ impl Registry {
     pub(super) fn drop_orphans(&self, orphans: Vec<QueueId>) {
         for id in orphans {
             if let Some(cell) = self.take_queue(id) {
-                let dropped = cell.delete(|_| Ok::<_, std::convert::Infallible>(()));
+                let dropped = cell.delete(self, |_| Ok::<_, std::convert::Infallible>(()));
                 let Ok(dropped) = dropped;
                 if dropped > 0 {
                     tracing::info!(exchange = %cell.name, vhost = %cell.vhost.name, dropped, "delayed messages are dropped");

@@ -16,16 +16,19 @@ use super::stream_cell::StreamLink;
 use super::work::Work;
 use crate::engine::message::Timestamp;
 use crate::engine::queue::{
-    ConsumerFigures, ConsumerId, ConsumerSpec, Queue, QueueEffect, QueueFigures, QueueId, QueueSettings,
+    ConsumerFigures, ConsumerId, ConsumerSpec, Queue, QueueEffect, QueueFigures, QueueId, QueueSettings, SpillPlan,
 };
 use crate::engine::stream::{Retention, Stream};
 use crate::engine::vhost::QueueRecord;
 use crate::error::AmqpError;
 use crate::panics::StopOnPanic;
-use crate::store::Waiter;
+use crate::store::{SpillOp, Waiter};
 
 /// Octets of messages in memory at which a queue first tries to leave some to the disk.
 const SPILL_STEP_BYTES: usize = 4 * 1024 * 1024;
+
+/// Octets that come before it tries again, while the broker is short of memory.
+const SPILL_STEP_MIN_BYTES: usize = 64 * 1024;
 
 /// Where a consumer's deliveries go.
 #[derive(Debug)]
@@ -68,8 +71,34 @@ pub(super) struct CellState {
     /// The deadline that the timer knows.
     pub(super) armed: Option<Timestamp>,
     spill_at: usize,
+    /// What the budget was told of its messages in memory.
+    noted: usize,
     /// Connections whose basic.get waits for messages from disk.
     waiting: Vec<Arc<Outbox>>,
+}
+
+impl CellState {
+    /// Leaves to the disk what is not needed soon: what is stored, and what need not survive if the broker is short of memory.
+    fn spill(&mut self, registry: &Registry, delays: bool) {
+        let Body::Queue(queue) = &mut self.body else { return };
+        // In front of a delayed-message exchange the next to leave may be anywhere: all stay in memory.
+        if !delays {
+            let plan = SpillPlan {
+                window_bytes: registry.budget.window(),
+                spill_memory: registry.budget.is_exceeded() && registry.store.spills(),
+                spilled: registry.store.spilled(),
+            };
+            queue.spill(plan, |ticket| registry.store.is_stored(ticket), &mut self.effects);
+        }
+        let resident = queue.resident_bytes();
+        registry.budget.change(&mut self.noted, resident);
+        let step = if registry.budget.is_exceeded() {
+            (resident / 8).clamp(SPILL_STEP_MIN_BYTES, SPILL_STEP_BYTES)
+        } else {
+            SPILL_STEP_BYTES
+        };
+        self.spill_at = resident + step;
+    }
 }
 
 /// A queue with its lock.
@@ -115,6 +144,7 @@ impl QueueCell {
                 effects: Vec::new(),
                 armed: None,
                 spill_at: SPILL_STEP_BYTES,
+                noted: 0,
                 waiting: Vec::new(),
             }),
         }
@@ -131,7 +161,33 @@ impl QueueCell {
         let mut guard = self.state.lock();
         let state = &mut *guard;
         let Body::Queue(queue) = &mut state.body else { return None };
+        queue.set_window(registry.budget.window());
         let result = input(queue, &mut state.effects);
+        let resident = queue.resident_bytes();
+        if resident > state.spill_at {
+            state.spill(registry, self.delays);
+        } else {
+            registry.budget.note(&mut state.noted, resident);
+            if state.spill_at > 2 * SPILL_STEP_BYTES && resident + 2 * SPILL_STEP_BYTES < state.spill_at {
+                state.spill_at = resident + SPILL_STEP_BYTES;
+            }
+        }
+        self.act(registry, work, state);
+        Some(result)
+    }
+
+    /// Leaves to the disk what is not needed soon, because too much is in memory.
+    pub(super) fn leave_to_disk(self: &Arc<Self>, registry: &Registry, work: &mut Work) {
+        let _trust = StopOnPanic("a queue");
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        state.spill(registry, self.delays);
+        self.act(registry, work, state);
+    }
+
+    /// Does what the queue wants done under its lock, and leaves the rest to the caller.
+    fn act(self: &Arc<Self>, registry: &Registry, work: &mut Work, state: &mut CellState) {
+        let Body::Queue(queue) = &state.body else { return };
         for effect in state.effects.drain(..) {
             let QueueEffect::Deliver { consumer, run } = effect else {
                 work.add(self, effect);
@@ -156,17 +212,6 @@ impl QueueCell {
             state.armed = Some(deadline);
             registry.timer.arm(deadline, self.id);
         }
-        if self.delays {
-            // Everything stays in memory: the next to leave may be anywhere.
-        } else if queue.resident_bytes() > state.spill_at {
-            queue.spill(|ticket| registry.store.is_stored(ticket));
-            state.spill_at = queue.resident_bytes() + SPILL_STEP_BYTES;
-        } else if state.spill_at > 2 * SPILL_STEP_BYTES
-            && queue.resident_bytes() + 2 * SPILL_STEP_BYTES < state.spill_at
-        {
-            state.spill_at = queue.resident_bytes() + SPILL_STEP_BYTES;
-        }
-        Some(result)
     }
 
     /// What its arguments and policies ask for.
@@ -278,7 +323,11 @@ impl QueueCell {
 
     /// Ends the queue if `allowed` says so: its consumers are told, its messages dropped. Returns how many were ready. A
     /// stream is not asked, and has none (as in RabbitMQ).
-    pub(super) fn delete<E>(&self, allowed: impl FnOnce(&Queue) -> Result<(), E>) -> Result<u64, E> {
+    pub(super) fn delete<E>(
+        &self,
+        registry: &Registry,
+        allowed: impl FnOnce(&Queue) -> Result<(), E>,
+    ) -> Result<u64, E> {
         let mut guard = self.state.lock();
         let state = &mut *guard;
         let ready = match &mut state.body {
@@ -286,6 +335,10 @@ impl QueueCell {
             Body::Stream(stream) if stream.is_deleted() => return Ok(0),
             Body::Queue(queue) => {
                 allowed(queue)?;
+                if queue.spills() {
+                    registry.store.spill(vec![SpillOp::Dropped(self.id)], None);
+                }
+                registry.budget.change(&mut state.noted, 0);
                 queue.delete()
             }
             Body::Stream(stream) => {

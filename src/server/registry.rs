@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use tracing::info;
 
 use super::alarms::Alarms;
+use super::budget::Budget;
 use super::connection::facts::ConnectionFacts;
 use super::directory::{UserQuotas, first_records};
 use super::outbox::{Event, Outbox};
@@ -116,6 +117,7 @@ pub(crate) struct Registry {
     pub(super) directory: RwLock<Directory>,
     pub(super) users: DashMap<String, Arc<UserQuotas>>,
     pub(super) alarms: Alarms,
+    pub(super) budget: Budget,
     /// Open connections, and open channels of all of them.
     pub(super) connection_quota: Arc<Quota>,
     pub(super) channel_quota: Arc<Quota>,
@@ -144,6 +146,7 @@ impl Registry {
             directory: RwLock::default(),
             users: DashMap::new(),
             alarms: Alarms::new(config.resource_limits),
+            budget: Budget::new(config.message_memory_bytes),
             connection_quota: Quota::new(config.node_limits.connections.map(u64::from)),
             channel_quota: Quota::new(config.node_limits.channels.map(u64::from)),
             vhosts: DashMap::new(),
@@ -449,7 +452,7 @@ impl Registry {
     ) -> Result<(u64, Ticket), AmqpError> {
         let vhost = &cell.vhost;
         let mut state = vhost.state.write();
-        let ready = cell.delete(allowed)?;
+        let ready = cell.delete(self, allowed)?;
         self.queues.remove(&cell.id);
         let changes = state.remove_queue(cell.id).map(|(_, changes)| changes).unwrap_or_default();
         vhost.version.store(state.version(), Ordering::Release);
@@ -460,7 +463,7 @@ impl Registry {
     /// Ends a queue that goes with its vhost, whatever is in it.
     pub(super) fn drop_queue(&self, id: QueueId) {
         if let Some((_, cell)) = self.queues.remove(&id) {
-            let deleted = cell.delete(|_| Ok::<(), std::convert::Infallible>(()));
+            let deleted = cell.delete(self, |_| Ok::<(), std::convert::Infallible>(()));
             debug_assert!(deleted.is_ok(), "nothing is asked of the queue");
         }
     }

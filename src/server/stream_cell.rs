@@ -208,6 +208,7 @@ impl Registry {
             from_seq,
             max_bytes,
             latest: true,
+            window: None,
             reply: Box::new(move |reply| {
                 let mut work = Work::default();
                 let lost = cell.turn_stream(&registry, &mut work, |stream, fx| {

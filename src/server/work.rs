@@ -10,15 +10,18 @@ use super::registry::Registry;
 use crate::config::Compat;
 use crate::engine::dead_letter::{DeadLetter, Death, bury};
 use crate::engine::message::{Body, MessageParts};
-use crate::engine::queue::{Answer, DeathReason, Difference, Queue, QueueEffect, Run, WINDOW_BYTES};
-use crate::store::{LaneKey, LoadReply, LoadRequest, Op, Ticket, Transaction, Waiter};
+use crate::engine::queue::{Answer, DeathReason, Difference, Kept, Queue, QueueEffect, Run};
+use crate::store::{LaneKey, LoadReply, LoadRequest, Op, SpillOp, Ticket, Transaction, Waiter};
 
 /// Work that queues left behind.
 #[derive(Debug, Default)]
 pub(super) struct Work {
     pub(super) ops: Vec<Op>,
     dead: VecDeque<(Arc<QueueCell>, Run, DeathReason)>,
-    loads: Vec<(Arc<QueueCell>, u8, u64)>,
+    spills: Vec<SpillOp>,
+    /// The ticket of what was spilled last.
+    pub(super) spilled_under: u64,
+    loads: Vec<(Arc<QueueCell>, u8, u64, usize)>,
     /// Streams that want messages from disk: from which offset on, and how many octets.
     pub(super) reads: Vec<(Arc<QueueCell>, u64, usize)>,
 }
@@ -30,14 +33,25 @@ impl Work {
             QueueEffect::Append { lane, first_seq, arena, index, count } => {
                 self.ops.push(Op::Append { lane: LaneKey::new(cell.id, lane), first_seq, arena, index, count });
             }
+            QueueEffect::Spill { lane, first_seq, arena, index, count, ticket } => {
+                let lane = LaneKey::new(cell.id, lane);
+                self.spills.push(SpillOp::Append { lane, first_seq, arena, index, count, ticket });
+            }
             QueueEffect::Settled { lane, settled } => {
-                self.ops.push(Op::Settled { lane: LaneKey::new(cell.id, lane), settled });
+                let lane = LaneKey::new(cell.id, lane);
+                match settled.kept {
+                    Kept::Memory => {}
+                    Kept::Spilled => self.spills.push(SpillOp::Settled { lane, settled }),
+                    Kept::Durable => self.ops.push(Op::Settled { lane, settled }),
+                }
             }
             QueueEffect::Returned { lane, seq, count } => {
                 self.ops.push(Op::Returned { lane: LaneKey::new(cell.id, lane), seq, count });
             }
             QueueEffect::DeadLetter { run, reason } => self.dead.push_back((cell.clone(), run, reason)),
-            QueueEffect::Load { lane, from_seq } => self.loads.push((cell.clone(), lane, from_seq)),
+            QueueEffect::Load { lane, from_seq, max_bytes } => {
+                self.loads.push((cell.clone(), lane, from_seq, max_bytes));
+            }
         }
     }
 }
@@ -53,8 +67,11 @@ impl Registry {
         } else {
             self.store.submit(Transaction { ops: std::mem::take(&mut work.ops), waiter: waiter.cloned() })
         };
-        for (cell, lane, from_seq) in work.loads.drain(..) {
-            self.load(cell, lane, from_seq);
+        if !work.spills.is_empty() {
+            work.spilled_under = self.store.spill(std::mem::take(&mut work.spills), waiter.cloned());
+        }
+        for (cell, lane, from_seq, max_bytes) in work.loads.drain(..) {
+            self.load(cell, lane, from_seq, max_bytes);
         }
         for (cell, from_seq, max_bytes) in work.reads.drain(..) {
             self.read_stream(cell, from_seq, max_bytes);
@@ -62,13 +79,14 @@ impl Registry {
         ticket
     }
 
-    fn load(self: &Arc<Self>, cell: Arc<QueueCell>, lane: u8, from_seq: u64) {
+    fn load(self: &Arc<Self>, cell: Arc<QueueCell>, lane: u8, from_seq: u64, max_bytes: usize) {
         let registry = self.clone();
         self.store.load(LoadRequest {
             lane: LaneKey::new(cell.id, lane),
             from_seq,
-            max_bytes: WINDOW_BYTES / 2,
+            max_bytes,
             latest: false,
+            window: Some(self.budget.shared_window()),
             reply: Box::new(move |reply| {
                 let mut work = Work::default();
                 let now = clock::now();

@@ -22,8 +22,9 @@ use super::damage::{Repair, Repairs};
 use super::journal::{self, Journal};
 use super::reader::read_loop;
 use super::recovery::{Found, create_file, keep_journal, mark_running, prepare, recover};
+use super::spill::{Place, Spill, SpillOp, SpillWriter};
 use super::writer::Writer;
-use super::{BackedUp, Damage, LaneKey, LoadRequest, Op, Recovered, Store, StoreError, Ticket, Transaction};
+use super::{BackedUp, Damage, LaneKey, LoadRequest, Op, Recovered, Store, StoreError, Ticket, Transaction, Waiter};
 use crate::panics::contained;
 
 /// Octets of messages that may wait for the journal before publishers are held back.
@@ -133,6 +134,7 @@ impl Shared {
 /// The store on disk.
 pub struct DiskStore {
     shared: Arc<Shared>,
+    spill: Arc<Spill>,
     loads: Mutex<Option<mpsc::Sender<LoadRequest>>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// For backups; the threads keep it open.
@@ -153,6 +155,17 @@ impl DiskStore {
     #[cfg(test)]
     pub(super) fn shared(&self) -> &Shared {
         &self.shared
+    }
+
+    /// What is spilled is kept in memory: the disk is simulated.
+    #[cfg(test)]
+    pub(super) fn spill_to_memory(&mut self) {
+        self.spill = Spill::new(Place::Memory);
+    }
+
+    #[cfg(test)]
+    pub(super) fn shelf(&self) -> &Arc<Spill> {
+        &self.spill
     }
 
     /// Opens the store in a directory, creating both if need be. `seed` is a random number: it names a new store, and makes
@@ -192,6 +205,7 @@ impl DiskStore {
         let Assembled { store, database, requests, appender, writer, recovered } =
             assemble(database, Box::new(journal), journal::CAPACITY, data_dir, seed, Box::new(on_failure))?;
         let shared = store.shared.clone();
+        let spill = store.spill.clone();
         let spawn = |name: &str, body: Box<dyn FnOnce() + Send>| {
             let thread = std::thread::Builder::new()
                 .name(name.to_owned())
@@ -202,7 +216,9 @@ impl DiskStore {
         };
         spawn("store-journal", Box::new(move || appender.run()))?;
         spawn("store-writer", Box::new(move || writer.run()))?;
-        spawn("store-reader", Box::new(move || read_loop(&database, &shared, &requests)))?;
+        spawn("store-reader", Box::new(move || read_loop(&database, &shared, &spill, &requests)))?;
+        let spills = SpillWriter::new(store.spill.clone());
+        spawn("store-spill", Box::new(move || spills.run()))?;
         Ok((store, recovered))
     }
 }
@@ -301,8 +317,9 @@ pub(super) fn assemble(
     let appender = Appender::new(shared.clone(), journal, &found.state.logs);
     let writer = Writer::new(database.clone(), shared.clone(), found.state, seq);
     let (sender, requests) = mpsc::channel();
+    let spill = Spill::new(Place::in_directory(data_dir)?);
     let loads = Mutex::new(Some(sender));
-    let store = DiskStore { shared, loads, threads: Mutex::default(), database: Arc::downgrade(&database) };
+    let store = DiskStore { shared, spill, loads, threads: Mutex::default(), database: Arc::downgrade(&database) };
     Ok(Assembled { store, database, requests, appender, writer, recovered: found.recovered })
 }
 
@@ -372,7 +389,24 @@ impl Store for DiskStore {
         self.shared.mailbox.lock().bytes > MAILBOX_BYTES
     }
 
+    fn spill(&self, ops: Vec<SpillOp>, waiter: Option<Arc<dyn Waiter>>) -> u64 {
+        self.spill.submit(ops, waiter)
+    }
+
+    fn spilled(&self) -> u64 {
+        self.spill.written()
+    }
+
+    fn spills(&self) -> bool {
+        self.spill.works()
+    }
+
+    fn is_spill_saturated(&self) -> bool {
+        self.spill.is_saturated()
+    }
+
     fn close(&self) {
+        self.spill.close();
         self.shared.mailbox.lock().closed = true;
         self.shared.filled.notify_one();
         *self.loads.lock() = None;
@@ -395,7 +429,7 @@ mod tests {
 
     use super::*;
     use crate::engine::message::{Arena, ArenaBuilder, Body, MessageParts, Timestamp};
-    use crate::engine::queue::{QueueId, Settled};
+    use crate::engine::queue::{Kept, QueueId, Settled};
     use crate::engine::stream::Block;
     use crate::engine::vhost::{Change, QueueRecord};
     use crate::store::schema::batches::BATCHES;
@@ -463,7 +497,7 @@ mod tests {
         let count = last_seq - first_seq + 1;
         Op::Settled {
             lane: LANE,
-            settled: Settled { first_seq, last_seq, count, body_bytes: count * size, durable: true },
+            settled: Settled { first_seq, last_seq, count, body_bytes: count * size, kept: Kept::Durable },
         }
     }
 
@@ -474,7 +508,7 @@ mod tests {
         loop {
             let (sender, receiver) = mpsc::channel();
             let reply = Box::new(move |reply| sender.send(reply).expect("somebody waits"));
-            store.load(LoadRequest { lane: LANE, from_seq, max_bytes: 100_000, latest: false, reply });
+            store.load(LoadRequest { lane: LANE, from_seq, max_bytes: 100_000, latest: false, window: None, reply });
             let LoadReply { loaded, complete_below, .. } = receiver.recv().expect("answered");
             for part in loaded {
                 for nth in 0..part.count {

@@ -481,6 +481,7 @@ impl Ledger {
 mod tests {
     use super::*;
     use crate::engine::message::{ArenaBuilder, Body, MessageParts, Timestamp};
+    use crate::engine::queue::Kept;
 
     fn arena(count: u32) -> Arc<Arena> {
         let mut builder = ArenaBuilder::new();
@@ -502,7 +503,7 @@ mod tests {
 
     fn settled(first_seq: u64, last_seq: u64) -> Settled {
         let count = last_seq - first_seq + 1;
-        Settled { first_seq, last_seq, count, body_bytes: count, durable: true }
+        Settled { first_seq, last_seq, count, body_bytes: count, kept: Kept::Durable }
     }
 
     fn close(ledger: &mut Ledger) -> Rows {

@@ -12,7 +12,7 @@ use super::LogUpdate;
 use super::schema::batches::{BATCH_BYTES, BatchRun, encode_batch};
 use super::schema::logs::{LogState, encode_block};
 use crate::engine::message::Arena;
-use crate::engine::queue::Loaded;
+use crate::engine::queue::{Kept, Loaded};
 use crate::engine::stream::Block;
 
 /// Batches removed in one commit.
@@ -205,6 +205,6 @@ impl LogCounter {
         count_in(&mut self.open, &added, block_bytes, &mut blocks);
         blocks.push(self.open);
         let Appended { first_seq, arena, .. } = added;
-        LogUpdate { parts: vec![Loaded { first_seq, arena, index, count }], blocks }
+        LogUpdate { parts: vec![Loaded { first_seq, arena, index, count, kept: Kept::Memory }], blocks }
     }
 }

@@ -5,12 +5,14 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
 use super::log::LogCounter;
-use super::{BackedUp, Damage, LaneKey, LoadReply, LoadRequest, Op, Store, StoreError, Ticket, Transaction};
+use super::spill::SpillOp;
+use super::{BackedUp, Damage, LaneKey, LoadReply, LoadRequest, Op, Store, StoreError, Ticket, Transaction, Waiter};
 use crate::engine::vhost::Change;
 
 /// Keeps nothing.
@@ -81,6 +83,22 @@ impl Store for MemoryStore {
     }
 
     fn is_saturated(&self) -> bool {
+        false
+    }
+
+    fn spill(&self, _ops: Vec<SpillOp>, _waiter: Option<Arc<dyn Waiter>>) -> u64 {
+        0
+    }
+
+    fn spilled(&self) -> u64 {
+        0
+    }
+
+    fn spills(&self) -> bool {
+        false
+    }
+
+    fn is_spill_saturated(&self) -> bool {
         false
     }
 

@@ -23,6 +23,7 @@ mod reader;
 mod recount;
 mod recovery;
 mod schema;
+mod spill;
 #[cfg(test)]
 pub(crate) mod stepped;
 #[cfg(test)]
@@ -34,6 +35,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use leveret_protocol::ShortString;
 
@@ -44,6 +46,7 @@ use crate::engine::message::Arena;
 use crate::engine::queue::{Gone, Loaded, QueueId, RecoveredLane, Settled};
 use crate::engine::stream::{Block, RecoveredLog};
 use crate::engine::vhost::{Binding, Change, ExchangeRecord, QueueRecord};
+pub use spill::SpillOp;
 
 /// The place of a transaction in the store's order; 0 stands for "nothing to wait for".
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -239,6 +242,8 @@ pub struct LoadRequest {
     pub max_bytes: usize,
     /// What is durable but cannot be read back yet is wanted too.
     pub latest: bool,
+    /// At most half of this when the time to read has come, if that is less: it shrinks while memory is short.
+    pub window: Option<Arc<AtomicUsize>>,
     /// Called with the result on the store's reader thread.
     pub reply: Box<dyn FnOnce(LoadReply) + Send>,
 }
@@ -249,6 +254,17 @@ impl fmt::Debug for LoadRequest {
             .field("lane", &self.lane)
             .field("from_seq", &self.from_seq)
             .finish_non_exhaustive()
+    }
+}
+
+/// Octets that a read brings at least, if there are as many.
+const READ_MIN_BYTES: usize = 32 * 1024;
+
+impl LoadRequest {
+    /// About how many octets are wanted at this moment.
+    fn octets(&self) -> usize {
+        let window = self.window.as_ref().map_or(usize::MAX, |window| window.load(Ordering::Relaxed) / 2);
+        self.max_bytes.min(window.max(READ_MIN_BYTES))
     }
 }
 
@@ -321,6 +337,19 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// Whether more waits to be written than should: publishers are held back.
     fn is_saturated(&self) -> bool;
+
+    /// Takes messages that are to be on disk only to save memory, as long as the broker runs. Returns a ticket of a row of
+    /// its own; `waiter` is woken when it can be read back.
+    fn spill(&self, ops: Vec<SpillOp>, waiter: Option<Arc<dyn Waiter>>) -> u64;
+
+    /// Everything spilled up to this ticket can be read back.
+    fn spilled(&self) -> u64;
+
+    /// Whether messages can be spilled.
+    fn spills(&self) -> bool;
+
+    /// Whether more waits to be spilled than should: those who publish it are held back.
+    fn is_spill_saturated(&self) -> bool;
 
     /// Writes what waits and closes; nothing is taken after it.
     fn close(&self);

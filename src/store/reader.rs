@@ -13,17 +13,18 @@ use super::schema::damaged::{self, DAMAGED};
 use super::schema::lanes::{LANES, LaneState};
 use super::schema::logs::{LOGS, LogState};
 use super::schema::queues::QUEUES;
+use super::spill::Spill;
 use super::{LoadReply, LoadRequest};
 use crate::server::clock;
 
 /// How long to wait after a failed read before the next one.
 const READ_RETRY: Duration = Duration::from_secs(1);
 
-pub(super) fn read_loop(database: &Database, shared: &Shared, requests: &mpsc::Receiver<LoadRequest>) {
+pub(super) fn read_loop(database: &Database, shared: &Shared, spill: &Spill, requests: &mpsc::Receiver<LoadRequest>) {
     while let Ok(request) = requests.recv() {
         let is_behind = shared.backlog.is_behind();
         let catch_up = || is_behind && shared.backlog.request();
-        answer(database, shared, request, || std::thread::sleep(READ_RETRY), catch_up);
+        answer(database, shared, spill, request, || std::thread::sleep(READ_RETRY), catch_up);
     }
 }
 
@@ -32,6 +33,7 @@ pub(super) fn read_loop(database: &Database, shared: &Shared, requests: &mpsc::R
 pub(super) fn answer(
     database: &Database,
     shared: &Shared,
+    spill: &Spill,
     request: LoadRequest,
     wait: impl FnOnce(),
     catch_up: impl FnOnce() -> bool,
@@ -39,7 +41,9 @@ pub(super) fn answer(
     let found = load(database, shared, &request).and_then(|reply| {
         // The end of what the database has may not be the end of what there is.
         let again = request.latest && reply.complete_below == u64::MAX && catch_up();
-        if again { load(database, shared, &request) } else { Ok(reply) }
+        let mut reply = if again { load(database, shared, &request)? } else { reply };
+        spill.complete(&request, &mut reply)?;
+        Ok(reply)
     });
     let reply = found.unwrap_or_else(|cause| {
         error!(
@@ -59,7 +63,7 @@ pub(super) fn answer(
 /// Reads the live messages of a lane from a sequence number on. A damaged batch is reported, given to the writer to be set
 /// aside, and passed over.
 fn load(database: &Database, shared: &Shared, request: &LoadRequest) -> Result<LoadReply, redb::Error> {
-    let lane = request.lane.get();
+    let (lane, max_bytes) = (request.lane.get(), request.octets());
     let txn = database.begin_read()?;
     let batches = txn.open_table(BATCHES)?;
     let settled = txn.open_table(SETTLED)?;
@@ -76,7 +80,7 @@ fn load(database: &Database, shared: &Shared, request: &LoadRequest) -> Result<L
         let (key, value) = entry?;
         let key = key.value();
         let (_, first_seq) = key;
-        if octets >= request.max_bytes {
+        if octets >= max_bytes {
             reply.complete_below = first_seq;
             break;
         }

@@ -13,6 +13,7 @@ use redb::{Database, StorageBackend};
 use super::appender::{Appender, Written};
 use super::disk::{Assembled, DiskStore, assemble};
 use super::reader::answer;
+use super::spill::SpillWriter;
 use super::writer::Writer;
 use super::{LoadRequest, Recovered, Store, StoreError, Ticket, Transaction};
 
@@ -53,6 +54,7 @@ pub(crate) struct Stepped {
     requests: mpsc::Receiver<LoadRequest>,
     appender: Appender,
     writer: Writer,
+    spill: SpillWriter,
     group: Vec<Transaction>,
     stage: Stage,
     /// Groups since the last checkpoint.
@@ -71,10 +73,13 @@ impl Stepped {
             .create_with_backend(database)
             .map_err(|cause| StoreError::new(format!("cannot open the simulated disk: {cause}")))?;
         let directory = Path::new("simulated");
-        let Assembled { store, database, requests, appender, writer, recovered } =
+        let Assembled { mut store, database, requests, appender, writer, recovered } =
             assemble(database, Box::new(journal), JOURNAL_BYTES, directory, 1, Box::new(|| ()))?;
+        store.spill_to_memory();
+        let spill = SpillWriter::new(store.shelf().clone());
         let (stage, group) = (Stage::Idle, Vec::new());
-        Ok((Self { store: Arc::new(store), database, requests, appender, writer, group, stage, groups: 0 }, recovered))
+        let store = Arc::new(store);
+        Ok((Self { store, database, requests, appender, writer, spill, group, stage, groups: 0 }, recovered))
     }
 
     /// What the broker sees of it.
@@ -113,6 +118,11 @@ impl Stepped {
         }
     }
 
+    /// What waits to be spilled is written.
+    pub(crate) fn spill(&mut self) {
+        assert!(self.spill.step(), "a disk in memory does not fail");
+    }
+
     fn checkpoint(&mut self) -> Step {
         self.groups = 0;
         if catch_up(&self.store, &mut self.writer) { Step::Checkpointed } else { self.fail() }
@@ -128,7 +138,7 @@ impl Stepped {
         match self.requests.try_recv() {
             Ok(request) => {
                 let catch_up = || catch_up(&self.store, &mut self.writer);
-                answer(&self.database, self.store.shared(), request, || (), catch_up);
+                answer(&self.database, self.store.shared(), self.store.shelf(), request, || (), catch_up);
                 true
             }
             Err(_) => false,

@@ -11,7 +11,7 @@ use redb::{Database, ReadableTable, TableDefinition};
 use super::disk::{DiskStore, FILE_NAME};
 use super::{LaneKey, LoadReply, LoadRequest, LogSink, LogUpdate, Op, Recovered, Store, Ticket, Transaction};
 use crate::engine::message::{Arena, ArenaBuilder, Body, MessageParts, Timestamp};
-use crate::engine::queue::{QueueId, Settled};
+use crate::engine::queue::{Kept, QueueId, Settled};
 use crate::engine::vhost::{Change, QueueRecord};
 
 /// A message whose body begins with a number.
@@ -62,7 +62,7 @@ pub(super) fn append(queue: u64, first_seq: u64, count: u32, size: usize) -> Op 
 
 pub(super) fn settle(queue: u64, first_seq: u64, last_seq: u64, size: u64) -> Op {
     let count = last_seq - first_seq + 1;
-    let settled = Settled { first_seq, last_seq, count, body_bytes: count * size, durable: true };
+    let settled = Settled { first_seq, last_seq, count, body_bytes: count * size, kept: Kept::Durable };
     Op::Settled { lane: lane(queue), settled }
 }
 
@@ -103,7 +103,7 @@ pub(super) fn wait(store: &DiskStore, ticket: Ticket) {
 pub(super) fn load(store: &DiskStore, lane: LaneKey, from_seq: u64) -> LoadReply {
     let (sender, receiver) = mpsc::channel();
     let reply = Box::new(move |reply| sender.send(reply).expect("somebody waits"));
-    store.load(LoadRequest { lane, from_seq, max_bytes: 100_000, latest: false, reply });
+    store.load(LoadRequest { lane, from_seq, max_bytes: 100_000, latest: false, window: None, reply });
     receiver.recv().expect("answered")
 }
 

@@ -25,6 +25,7 @@ mod consume;
 mod dead_letter;
 mod delayed;
 mod delivery_limit;
+mod depth;
 mod durability;
 mod exchanges;
 mod frames;

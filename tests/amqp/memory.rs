@@ -1,6 +1,7 @@
 //! The memory alarm of the real binary: its allocator gives back what is freed, so that an alarm ends by itself.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -15,19 +16,27 @@ const SLACK: u64 = 96 * MIB;
 /// The allocator gives memory back within ten seconds.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-struct Process {
+/// The real binary with a configuration of its own.
+pub struct Process {
     child: Child,
     addr: SocketAddr,
 }
 
 impl Process {
-    fn start() -> Self {
+    /// Starts it with these lines of configuration, in memory or on a directory.
+    pub fn start(lines: &str, data_dir: Option<&Path>) -> Self {
         let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
         let addr = free.expect("there is a free port");
         let config = tempfile::NamedTempFile::new().expect("a file");
-        std::fs::write(config.path(), format!("vm_memory_high_watermark.absolute = {LIMIT}\n")).expect("written");
-        let child = Command::new(env!("CARGO_BIN_EXE_leveret"))
-            .args(["server", "--ephemeral", "--listen", &addr.to_string(), "--config"])
+        std::fs::write(config.path(), lines).expect("written");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_leveret"));
+        command.arg("server");
+        match data_dir {
+            Some(path) => command.arg("--data-dir").arg(path),
+            None => command.arg("--ephemeral"),
+        };
+        let child = command
+            .args(["--listen", &addr.to_string(), "--config"])
             .arg(config.path())
             .stderr(Stdio::null())
             .spawn()
@@ -38,14 +47,14 @@ impl Process {
     }
 
     /// Octets of memory that it uses, as the system counts them.
-    fn memory(&self) -> u64 {
+    pub fn memory(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line for its memory");
         let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
         kib * 1024
     }
 
-    fn open(&self) -> Client {
+    pub fn open(&self) -> Client {
         Options { addr: Some(self.addr), ..Options::default() }.open()
     }
 }
@@ -64,7 +73,7 @@ fn transient_messages_stop_their_publisher_at_the_limit_and_consuming_them_frees
     if is_oracle() {
         return;
     }
-    let broker = Process::start();
+    let broker = Process::start(&format!("vm_memory_high_watermark.absolute = {LIMIT}\n"), None);
     let mut publisher = broker.open();
     let queue = crate::support::unique("memory");
     publisher.declare(1, leveret_protocol::queue::Declare { exclusive: false, ..exclusive(&queue) });

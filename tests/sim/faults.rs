@@ -2,8 +2,9 @@
 
 use super::client::Phase;
 use super::world::World;
+use crate::engine::queue::SpillPlan;
 use crate::error::AmqpError;
-use crate::server::queue_cell::Body;
+use crate::server::work::Work;
 
 impl World {
     /// Something goes wrong.
@@ -43,11 +44,16 @@ impl World {
     /// Queues forget messages that they can read back.
     pub(super) fn spill(&mut self) {
         let Some(broker) = &self.broker else { return };
+        let mut work = Work::default();
+        let spill_memory = self.random.once_in(2);
         for cell in broker.registry.all_queues() {
-            if let Body::Queue(queue) = &mut cell.state.lock().body {
-                queue.spill_beyond(1, |ticket| broker.registry.store.is_stored(ticket));
+            let plan = SpillPlan { window_bytes: 1, spill_memory, spilled: broker.registry.store.spilled() };
+            let is_stored = |ticket| broker.registry.store.is_stored(ticket);
+            if !cell.delays {
+                cell.turn(&broker.registry, &mut work, |queue, fx| queue.spill(plan, is_stored, fx));
             }
         }
+        broker.registry.finish(&mut work, None);
         self.trace.note("queues leave their messages to the disk".to_owned());
     }
 

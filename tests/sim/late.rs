@@ -14,7 +14,9 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::random::Random;
-use crate::store::{BackedUp, Damage, LaneKey, LoadRequest, Op, Store, StoreError, Ticket, Transaction, Waiter};
+use crate::store::{
+    BackedUp, Damage, LaneKey, LoadRequest, Op, SpillOp, Store, StoreError, Ticket, Transaction, Waiter,
+};
 
 #[derive(Debug)]
 struct Held {
@@ -155,6 +157,22 @@ impl Store for Late {
 
     fn is_saturated(&self) -> bool {
         self.store.is_saturated()
+    }
+
+    fn spill(&self, ops: Vec<SpillOp>, waiter: Option<Arc<dyn Waiter>>) -> u64 {
+        self.store.spill(ops, waiter)
+    }
+
+    fn spilled(&self) -> u64 {
+        self.store.spilled()
+    }
+
+    fn spills(&self) -> bool {
+        self.store.spills()
+    }
+
+    fn is_spill_saturated(&self) -> bool {
+        self.store.is_spill_saturated()
     }
 
     fn close(&self) {

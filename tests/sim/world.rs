@@ -333,6 +333,9 @@ impl World {
         if broker.store.is_idle() {
             broker.late.feed();
         }
+        if self.random.once_in(2) {
+            broker.store.spill();
+        }
         let step = broker.store.step();
         match step {
             Step::Idle => return false,

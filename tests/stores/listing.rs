@@ -58,7 +58,7 @@ fn messages(store: &DiskStore, lane: LaneKey) -> Vec<String> {
     while from_seq < u64::MAX {
         let (sender, receiver) = channel();
         let reply = Box::new(move |reply| sender.send(reply).expect("somebody waits"));
-        store.load(LoadRequest { lane, from_seq, max_bytes: 10_000, latest: true, reply });
+        store.load(LoadRequest { lane, from_seq, max_bytes: 10_000, latest: true, window: None, reply });
         let LoadReply { loaded, complete_below, .. } = receiver.recv().expect("answered");
         for part in loaded {
             for nth in 0..part.count {

@@ -216,6 +216,11 @@ impl Consumers {
         self.all.is_empty()
     }
 
+    /// Whether somebody may take a message now, as far as is known.
+    pub(super) fn anybody_takes(&self) -> bool {
+        self.lines.values().any(|line| !line.is_empty())
+    }
+
     /// Whether a new consumer would be refused: somebody is exclusive, or it wants to be and is not alone.
     pub(super) fn refuses(&self, exclusive: bool) -> bool {
         self.exclusive || (exclusive && (!self.all.is_empty() || self.single_active.is_some()))

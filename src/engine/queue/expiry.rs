@@ -35,9 +35,15 @@ impl Deadlines {
         self.heap.len() as u64 > 2 * messages + 1024
     }
 
+    /// How many entries there are.
+    pub(super) fn len(&self) -> usize {
+        self.heap.len()
+    }
+
     /// Keeps the entries that `keep` says.
     pub(super) fn retain(&mut self, keep: impl Fn(u8, u64) -> bool) {
         self.heap.retain(|Reverse((_, lane, seq))| keep(*lane, *seq));
+        self.heap.shrink_to(self.heap.len() * 2);
     }
 
     fn pop_due(&mut self, now: Timestamp) -> Option<(u8, u64)> {

@@ -9,7 +9,7 @@ pub struct Marks {
     live: u64,
     /// Everything below this position is settled.
     prefix: u64,
-    bits: Option<Box<[u64]>>,
+    bits: Option<Vec<u64>>,
 }
 
 fn word(position: u64) -> usize {
@@ -78,7 +78,7 @@ impl Marks {
             return fresh;
         }
         let words = word(self.span - 1) + 1;
-        let bits = self.bits.get_or_insert_with(|| vec![0; words].into_boxed_slice());
+        let bits = self.bits.get_or_insert_with(|| vec![0; words]);
         let mut fresh = 0;
         for position in from.max(self.prefix)..=to {
             let slot = &mut bits[word(position)];
@@ -92,6 +92,54 @@ impl Marks {
             self.prefix += 1;
         }
         fresh
+    }
+
+    /// Adds another stretch behind this one; the `gap` positions between them are settled.
+    pub fn join(&mut self, gap: u64, other: &Self) {
+        let start = self.span;
+        self.span += gap + other.span;
+        self.live += gap + other.span;
+        if let Some(bits) = &mut self.bits {
+            bits.resize(word(self.span - 1) + 1, 0);
+        }
+        if gap > 0 {
+            self.settle(start, start + gap - 1);
+        }
+        let start = start + gap;
+        if other.prefix > 0 {
+            self.settle(start, start + other.prefix - 1);
+        }
+        if other.bits.is_some() {
+            for position in (other.prefix..other.span).filter(|position| other.is_settled(*position)) {
+                self.settle(start + position, start + position);
+            }
+        }
+    }
+
+    /// Positions `from..=to` as a stretch of their own.
+    #[must_use]
+    pub fn part(&self, from: u64, to: u64) -> Self {
+        let mut part = Self::new(to + 1 - from);
+        if self.prefix > from {
+            part.settle(0, self.prefix.min(to + 1) - from - 1);
+        }
+        if self.bits.is_some() {
+            for position in (from.max(self.prefix)..=to).filter(|position| self.is_settled(*position)) {
+                part.settle(position - from, position - from);
+            }
+        }
+        part
+    }
+
+    /// The runs of unsettled positions among `from..=to`, ascending.
+    pub fn live_runs(&self, from: u64, to: u64) -> impl Iterator<Item = (u64, u64)> {
+        let mut next = from;
+        std::iter::from_fn(move || {
+            let first = self.next_live(next).filter(|first| *first <= to)?;
+            let last = self.live_until(first, to);
+            next = last + 1;
+            Some((first, last))
+        })
     }
 
     /// Settles everything; returns how many were not before.
@@ -150,6 +198,38 @@ mod tests {
             let mut again = Marks::new(span);
             again.settle_bytes(&marks.to_bytes());
             prop_assert_eq!(again.live(), marks.live());
+            let runs: Vec<_> = marks.live_runs(0, span - 1).flat_map(|(first, last)| first..=last).collect();
+            let live: Vec<_> = (0..span).filter(|position| !plain.contains(position)).collect();
+            prop_assert_eq!(runs, live);
+        }
+
+        #[test]
+        fn stretches_join_and_part(
+            settled in prop::collection::vec(any::<bool>(), 1..200),
+            more in prop::collection::vec(any::<bool>(), 1..100),
+            gap in 0_u64..70,
+            cut in (0_u64..200, 0_u64..200),
+        ) {
+            let marks = |settled: &[bool]| {
+                let mut marks = Marks::new(settled.len() as u64);
+                for (position, _) in (0_u64..).zip(settled).filter(|(_, settled)| **settled) {
+                    marks.settle(position, position);
+                }
+                marks
+            };
+            let mut joined = marks(&settled);
+            joined.join(gap, &marks(&more));
+            let gap = usize::try_from(gap).expect("small");
+            let plain = [settled, vec![true; gap], more].concat();
+            let state = |marks: &Marks| (0..marks.span()).map(|position| marks.is_settled(position)).collect::<Vec<_>>();
+            prop_assert_eq!(state(&joined), plain.clone());
+            prop_assert_eq!(joined.live(), plain.iter().filter(|settled| !**settled).count() as u64);
+            let last = joined.span() - 1;
+            let (from, to) = (cut.0.min(cut.1).min(last), cut.0.max(cut.1).min(last));
+            let part = joined.part(from, to);
+            let range = usize::try_from(from).expect("small")..=usize::try_from(to).expect("small");
+            prop_assert_eq!(state(&part), plain[range.clone()].to_vec());
+            prop_assert_eq!(part.live(), plain[range].iter().filter(|settled| !**settled).count() as u64);
         }
     }
 }

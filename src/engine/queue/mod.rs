@@ -6,6 +6,7 @@
 //! an effect of the same call.
 //! Not here: exchanges, the store, sockets, locks.
 
+mod depth;
 mod dispatch;
 mod effective;
 mod expiry;
@@ -15,17 +16,23 @@ mod levels;
 mod marks;
 #[cfg(test)]
 mod model;
+mod paging;
+mod ranges;
 mod returns;
+mod segment;
 mod settings;
 
 use std::sync::Arc;
 
 use crate::engine::message::{Arena, Timestamp};
 
+pub use depth::SpillPlan;
+pub use depth::{Answer, Difference, Gone};
 pub use dispatch::{ChannelLimit, ConsumerId, ConsumerSpec, Window};
 pub use figures::{ConsumerFigures, QueueFigures};
-pub use lane::{Answer, Difference, Gone, Loaded, Run, Settled};
+pub use lane::{Loaded, Run};
 pub use marks::Marks;
+pub use segment::{Kept, Settled, SpillTicket};
 pub use settings::{
     DeadLetterStrategy, ExpiryMode, Overflow, QueueSettings, QueueType, StreamSettings, TTL_MAX_MS, check_equivalent,
 };
@@ -33,7 +40,7 @@ pub(crate) use settings::{age_in_seconds, compare_argument, print_value};
 
 use dispatch::Consumers;
 use expiry::Deadlines;
-use lane::{Lane, Take};
+use lane::{Fate, Lane, Take};
 use levels::Levels;
 
 /// A queue's number; never reused, and what everything durable refers to.
@@ -113,7 +120,22 @@ pub enum QueueEffect {
         /// How many.
         count: u32,
     },
-    /// Remove these messages from the store.
+    /// Keep these messages on disk as long as the broker runs: memory is to forget them.
+    Spill {
+        /// Lane of the queue.
+        lane: u8,
+        /// Sequence number of the first one.
+        first_seq: u64,
+        /// Where they are.
+        arena: Arc<Arena>,
+        /// Index of the first one in the arena.
+        index: u32,
+        /// How many.
+        count: u32,
+        /// To be told when the store took them.
+        ticket: SpillTicket,
+    },
+    /// Remove these messages from where they are kept besides memory.
     Settled {
         /// Lane of the queue.
         lane: u8,
@@ -142,6 +164,8 @@ pub enum QueueEffect {
         lane: u8,
         /// From this sequence number on.
         from_seq: u64,
+        /// About how many octets.
+        max_bytes: usize,
     },
 }
 
@@ -208,7 +232,16 @@ pub struct Queue {
     had_consumer: bool,
     deadlines: Deadlines,
     last_used: Timestamp,
-    loading: bool,
+    /// Messages are being read back: all below this number were on disk when they were asked for.
+    loading: Option<u64>,
+    /// A basic.get waits for them.
+    get_waits: bool,
+    /// Octets of messages to keep in memory ahead of the cursor.
+    window_bytes: usize,
+    /// Deadlines that the last look at all of them left.
+    deadlines_kept: usize,
+    /// It may have messages that the store keeps as long as the broker runs.
+    spills: bool,
     deleted: bool,
 }
 
@@ -226,7 +259,11 @@ impl Queue {
             had_consumer: false,
             deadlines: Deadlines::default(),
             last_used: now,
-            loading: false,
+            loading: None,
+            get_waits: false,
+            window_bytes: WINDOW_BYTES,
+            deadlines_kept: 0,
+            spills: false,
             deleted: false,
         }
     }
@@ -294,6 +331,11 @@ impl Queue {
         &self.settings
     }
 
+    /// Whether the store may keep messages of it that do not survive: they have to be removed when the queue is.
+    pub fn spills(&self) -> bool {
+        self.spills
+    }
+
     /// Octets of memory that its messages hold.
     pub fn resident_bytes(&self) -> usize {
         self.lanes.iter().map(Lane::resident_bytes).sum()
@@ -318,6 +360,7 @@ impl Queue {
         self.expire(now, fx);
         let count = arena.count();
         let durable = self.durable && (persistent || self.settings.queue_type == QueueType::Quorum);
+        let kept = if durable { Kept::Durable } else { Kept::Memory };
         let mut refused = Vec::new();
         if self.settings.refuses_when_full() {
             for index in 0..count {
@@ -328,12 +371,12 @@ impl Queue {
                         fx.push(QueueEffect::DeadLetter { run, reason: DeathReason::MaxLen });
                     }
                 } else {
-                    self.append(arena, index, 1, durable, fx);
+                    self.append(arena, index, 1, kept, fx);
                     self.dispatch(now, fx);
                 }
             }
         } else {
-            self.append(arena, 0, count, durable, fx);
+            self.append(arena, 0, count, kept, fx);
             self.dispatch(now, fx);
             self.trim(fx);
         }
@@ -351,7 +394,7 @@ impl Queue {
     }
 
     /// Appends messages `index..index + count` of the arena, each to the lane of its priority.
-    fn append(&mut self, arena: &Arc<Arena>, index: u32, count: u32, durable: bool, fx: &mut Vec<QueueEffect>) {
+    fn append(&mut self, arena: &Arc<Arena>, index: u32, count: u32, kept: Kept, fx: &mut Vec<QueueEffect>) {
         let levels = Levels::of(&self.settings);
         let end = index + count;
         let mut first = index;
@@ -369,19 +412,17 @@ impl Queue {
                 (first..last).map(|at| arena.message(at).body_len() as u64).sum()
             };
             let slot = self.lane_or_new(lane);
-            let first_seq = slot.push(arena.clone(), first, last - first, body_bytes, durable);
+            let first_seq = slot.push(arena.clone(), first, last - first, body_bytes, kept);
             if arena.any_expiration() && self.settings.expiry_mode == ExpiryMode::OnTime {
                 for at in first..last {
                     self.deadlines.add(&arena.message(at), lane, first_seq + u64::from(at - first));
                 }
                 if self.deadlines.is_stale(self.ready() + self.unacked()) {
                     // What is on disk is remembered again when it comes back.
-                    let mut deadlines = std::mem::take(&mut self.deadlines);
-                    deadlines.retain(|lane, seq| self.lane(lane).is_some_and(|slot| slot.single(seq).is_some()));
-                    self.deadlines = deadlines;
+                    self.forget_deadlines();
                 }
             }
-            if durable {
+            if kept == Kept::Durable {
                 let (arena, count) = (arena.clone(), last - first);
                 fx.push(QueueEffect::Append { lane, first_seq, arena, index: first, count });
             }
@@ -444,23 +485,6 @@ impl Queue {
         self.read_ahead(fx);
     }
 
-    /// Asks for messages from disk before the cursor reaches them.
-    fn read_ahead(&mut self, fx: &mut Vec<QueueEffect>) {
-        if self.loading || !self.durable {
-            return;
-        }
-        for lane in self.lanes.iter().rev() {
-            if lane.ready() == 0 {
-                continue;
-            }
-            if let Some(from_seq) = lane.spilled_ahead(WINDOW_BYTES / 2) {
-                self.loading = true;
-                fx.push(QueueEffect::Load { lane: lane.number(), from_seq });
-                return;
-            }
-        }
-    }
-
     /// Settles messages that were taken, telling the store.
     fn settle_taken(&mut self, lane: u8, first_seq: u64, last_seq: u64, fx: &mut Vec<QueueEffect>) -> u64 {
         let mut out = Vec::new();
@@ -473,6 +497,7 @@ impl Queue {
     /// Takes one message for `basic.get`; with `no_ack` it is settled at once.
     pub fn get(&mut self, now: Timestamp, no_ack: bool, fx: &mut Vec<QueueEffect>) -> Get {
         self.last_used = now;
+        self.get_waits = false;
         self.expire(now, fx);
         match self.take(1) {
             Take::Run(run) => {
@@ -483,6 +508,7 @@ impl Queue {
             }
             Take::Empty => Get::Empty,
             Take::OnDisk => {
+                self.get_waits = true;
                 self.read_ahead(fx);
                 Get::Loading
             }
@@ -523,40 +549,24 @@ impl Queue {
 
     /// Settles unacked messages without requeue: they are dead-lettered if the queue says so.
     pub fn reject(&mut self, now: Timestamp, delivered: Delivered, fx: &mut Vec<QueueEffect>) {
-        let Delivered { lane, first_seq, last_seq, .. } = delivered;
+        let Delivered { consumer, lane, first_seq, last_seq } = delivered;
         if self.settings.dead_letters()
-            && let Some(slot) = self.lane(lane)
+            && let Some(slot) = self.lane_mut(lane)
         {
-            for run in (first_seq..=last_seq).filter_map(|seq| slot.single(seq)) {
+            let waits_from = slot.waits_from(first_seq, last_seq, Fate::Rejected);
+            for run in (first_seq..waits_from.unwrap_or(last_seq + 1)).filter_map(|seq| slot.single(seq)) {
                 fx.push(QueueEffect::DeadLetter { run, reason: DeathReason::Rejected });
             }
+            if let Some(from) = waits_from {
+                return self.reject_later(now, delivered, from, fx);
+            }
         }
-        self.ack(now, delivered, fx);
+        self.ack(now, Delivered { consumer, lane, first_seq, last_seq }, fx);
     }
 
     fn freed(&mut self, consumer: Option<ConsumerId>, count: u64) {
         if let Some(id) = consumer {
             self.consumers.settled(id, u32::try_from(count).unwrap_or(u32::MAX));
-        }
-    }
-
-    /// Asks for the head of a queue found at start, if time may have come for a message there.
-    pub fn recall(&mut self, lanes: &[RecoveredLane], fx: &mut Vec<QueueEffect>) {
-        if self.watches_heads() || lanes.iter().any(|lane| lane.expiring) {
-            self.read_ahead(fx);
-        }
-    }
-
-    /// Asks for more of what only the disk holds: messages whose time may come in any order must all be in memory.
-    pub fn recall_all(&mut self, fx: &mut Vec<QueueEffect>) {
-        if self.loading {
-            return;
-        }
-        if let Some((lane, from_seq)) =
-            self.lanes.iter().find_map(|lane| Some((lane.number(), lane.spilled_ahead(usize::MAX)?)))
-        {
-            self.loading = true;
-            fx.push(QueueEffect::Load { lane, from_seq });
         }
     }
 
@@ -619,7 +629,7 @@ impl Queue {
             let number = lane.number();
             let Some((seq, _)) = lane.peek() else {
                 // The head is on disk: trim again when it is back.
-                self.read_ahead(fx);
+                self.read_head(fx);
                 return;
             };
             self.drop_ready(number, seq, DeathReason::MaxLen, fx);
@@ -636,38 +646,6 @@ impl Queue {
         }
         tell_store(lane, &out, fx);
         true
-    }
-
-    /// Messages came back from disk. Returns how what was there differs from what should have been.
-    pub fn loaded(&mut self, now: Timestamp, lane: u8, answer: Answer, fx: &mut Vec<QueueEffect>) -> Difference {
-        self.loading = false;
-        let on_time = self.settings.expiry_mode == ExpiryMode::OnTime;
-        for part in answer.loaded.iter().filter(|part| on_time && part.arena.any_expiration()) {
-            for nth in 0..part.count {
-                self.deadlines.add(&part.arena.message(part.index + nth), lane, part.first_seq + u64::from(nth));
-            }
-        }
-        let Some(slot) = self.lane_mut(lane) else { return Difference::default() };
-        let difference = slot.load(answer);
-        self.expire(now, fx);
-        self.dispatch(now, fx);
-        self.trim(fx);
-        if self.watches_heads() {
-            self.read_ahead(fx);
-        }
-        difference
-    }
-
-    /// Forgets bodies that are on disk and not needed soon; `is_stored` says of a ticket whether it is durable.
-    pub fn spill(&mut self, is_stored: impl Fn(u64) -> bool + Copy) {
-        self.spill_beyond(WINDOW_BYTES, is_stored);
-    }
-
-    /// The same with a window of another size.
-    pub(crate) fn spill_beyond(&mut self, window_bytes: usize, is_stored: impl Fn(u64) -> bool + Copy) {
-        for lane in &mut self.lanes {
-            lane.spill(window_bytes, is_stored);
-        }
     }
 }
 
@@ -687,6 +665,7 @@ fn refused_run(arena: &Arc<Arena>, index: u32) -> Run {
 
 /// Turns what left a lane into store effects; returns how many messages left.
 fn tell_store(lane: u8, out: &[Settled], fx: &mut Vec<QueueEffect>) -> u64 {
-    fx.extend(out.iter().filter(|settled| settled.durable).map(|&settled| QueueEffect::Settled { lane, settled }));
+    let told = out.iter().filter(|settled| settled.kept != Kept::Memory);
+    fx.extend(told.map(|&settled| QueueEffect::Settled { lane, settled }));
     out.iter().map(|settled| settled.count).sum()
 }

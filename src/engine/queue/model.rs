@@ -2,7 +2,8 @@
 //!
 //! The model keeps every message with its state and decides nothing by itself but what the rules say: deliveries come in
 //! the order of arrival, requeued ones at their old place; nobody has more unacked than its prefetch limit; a message is in
-//! one state; what expired is never delivered; what the store was told adds up; what came back says how often, and leaves
+//! one state; what expired is never delivered; what is rejected is dead-lettered once, also when its body has to be read
+//! before; what the store was told adds up, with what it was given only to save memory; what came back says how often, and leaves
 //! when that is more than the queue's limit.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,14 +17,39 @@ use crate::engine::message::{ArenaBuilder, Body, MessageParts};
 
 #[derive(Clone, Debug)]
 enum Step {
-    Publish { count: u8, persistent: bool, expiration_ms: Option<u8> },
-    Get { no_ack: bool },
-    Consume { prefetch: u8, no_ack: bool },
-    Cancel { nth: u8 },
-    Settle { nth: u8, count: u8, outcome: u8 },
+    Publish {
+        count: u8,
+        persistent: bool,
+        expiration_ms: Option<u8>,
+    },
+    Get {
+        no_ack: bool,
+    },
+    Consume {
+        prefetch: u8,
+        no_ack: bool,
+    },
+    Cancel {
+        nth: u8,
+    },
+    Settle {
+        nth: u8,
+        count: u8,
+        outcome: u8,
+    },
     Purge,
-    Wait { millis: u8 },
-    Spill,
+    Wait {
+        millis: u8,
+    },
+    /// Messages leave memory, but for a window.
+    Spill {
+        window: usize,
+        memory: bool,
+    },
+    /// What was spilled so far can be read back.
+    Written,
+    /// What was asked for is read.
+    Answer,
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -36,7 +62,10 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         5 => (any::<u8>(), 1_u8..8, 0_u8..3).prop_map(|(nth, count, outcome)| Step::Settle { nth, count, outcome }),
         1 => Just(Step::Purge),
         2 => (0_u8..40).prop_map(|millis| Step::Wait { millis }),
-        2 => Just(Step::Spill),
+        4 => (prop::sample::select(vec![0, 1, 300, 100_000]), prop::bool::weighted(0.7))
+            .prop_map(|(window, memory)| Step::Spill { window, memory }),
+        2 => Just(Step::Written),
+        3 => Just(Step::Answer),
     ];
     prop::collection::vec(step, 1..60)
 }
@@ -49,10 +78,15 @@ enum State {
 }
 
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts")]
 struct Known {
     state: State,
     delivered: bool,
     persistent: bool,
+    /// The store was given it.
+    spilled: bool,
+    rejected: bool,
+    dead: bool,
     expires: Option<Timestamp>,
     arena: Arc<Arena>,
     index: u32,
@@ -61,12 +95,25 @@ struct Known {
 
 /// What a queue of the model is asked to be.
 #[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "independent wishes")]
 struct Asked {
     quorum: bool,
     ttl_ms: Option<u64>,
     max_length: Option<u64>,
     delivery_limit: Option<u8>,
     at_head: bool,
+    /// The queue is not durable.
+    transient: bool,
+    /// The disk takes its time, and has yet to forget what is settled.
+    slow_disk: bool,
+}
+
+/// A read that was asked for.
+struct Read {
+    lane: u8,
+    from_seq: u64,
+    /// What the disk had at that moment.
+    found: Vec<Loaded>,
 }
 
 struct Model {
@@ -77,7 +124,13 @@ struct Model {
     cancelled: BTreeSet<ConsumerId>,
     appended: u64,
     settled: u64,
-    dead: u64,
+    /// Given to the store to save memory, and taken back.
+    spilled: u64,
+    unspilled: u64,
+    /// Tickets of what was spilled.
+    tickets: u64,
+    written: u64,
+    read: Option<Read>,
     asked: Asked,
     limit: Option<u32>,
     /// What the store knows of returns.
@@ -98,14 +151,18 @@ impl Model {
         let now = Timestamp::from_millis(1_000);
         let limit = settings.return_limit();
         Self {
-            queue: Queue::new(settings, true, now),
+            queue: Queue::new(settings, !asked.transient, now),
             now,
             messages: BTreeMap::new(),
             consumers: BTreeMap::new(),
             cancelled: BTreeSet::new(),
             appended: 0,
             settled: 0,
-            dead: 0,
+            spilled: 0,
+            unspilled: 0,
+            tickets: 0,
+            written: 0,
+            read: None,
             asked,
             limit,
             stored_returns: BTreeMap::new(),
@@ -150,7 +207,24 @@ impl Model {
                     assert!(no_ack || prefetch == 0 || held.count() <= prefetch as usize, "prefetch exceeded");
                 }
                 QueueEffect::Append { count, .. } => self.appended += u64::from(count),
+                QueueEffect::Spill { first_seq, count, arena, index, ticket, .. } => {
+                    self.tickets += u64::from(ticket.get() == 0);
+                    ticket.set(self.tickets);
+                    self.spilled += u64::from(count);
+                    for nth in 0..count {
+                        let seq = first_seq + u64::from(nth);
+                        let awaited = self.is_awaited(seq);
+                        let known = self.messages.get_mut(&seq).expect("known");
+                        assert!(!known.persistent && !known.spilled && (awaited || known.state != State::Gone));
+                        assert_eq!(known.arena.message(known.index).body(), arena.message(index + nth).body());
+                        known.spilled = true;
+                    }
+                }
+                QueueEffect::Settled { settled, .. } if settled.kept == Kept::Spilled => {
+                    self.unspilled += settled.count;
+                }
                 QueueEffect::Settled { settled, .. } => {
+                    assert_eq!(settled.kept, Kept::Durable, "what only memory has needs no word");
                     self.settled += settled.count;
                     self.stored_returns.retain(|seq, _| !(settled.first_seq..=settled.last_seq).contains(seq));
                 }
@@ -158,32 +232,57 @@ impl Model {
                     self.stored_returns.insert(seq, count);
                 }
                 QueueEffect::DeadLetter { run, .. } => {
-                    self.dead += u64::from(run.count);
-                    for (seq, _) in run.messages() {
+                    for (seq, message) in run.messages() {
                         let known = self.messages.get_mut(&seq).expect("known");
+                        assert_eq!(message.body(), known.arena.message(known.index).body());
+                        assert!(!std::mem::replace(&mut known.dead, true), "{seq} died twice");
                         if known.state == State::Ready {
                             // Expired or dropped; a rejected one is marked by who rejects it.
                             known.state = State::Gone;
                         }
                     }
                 }
-                QueueEffect::Load { from_seq, lane } => self.load(lane, from_seq),
+                QueueEffect::Load { from_seq, lane, .. } => {
+                    assert!(self.read.is_none(), "one read at a time");
+                    let found = self.on_disk(from_seq);
+                    self.read = Some(Read { lane, from_seq, found });
+                    if !self.asked.slow_disk {
+                        self.answer();
+                    }
+                }
             }
         }
     }
 
-    /// The disk answers at once: everything stored from there on, in pieces of what it was published in.
-    fn load(&mut self, lane: u8, from_seq: u64) {
-        let loaded: Vec<_> = self
-            .messages
-            .range(from_seq..)
-            .filter(|(_, known)| known.state == State::Ready && known.persistent)
-            .take(5)
-            .map(|(seq, known)| Loaded { first_seq: *seq, arena: known.arena.clone(), index: known.index, count: 1 })
-            .collect();
-        let complete_below = if loaded.len() == 5 { loaded[4].first_seq + 1 } else { u64::MAX };
+    /// What is stored from there on. A slow disk has what is settled too.
+    fn on_disk(&self, from_seq: u64) -> Vec<Loaded> {
+        let slow = self.asked.slow_disk;
+        let all = self.messages.range(from_seq..).filter(|(seq, known)| {
+            let there = slow || known.state != State::Gone || self.is_awaited(**seq);
+            there && (known.persistent || known.spilled)
+        });
+        all.take(5)
+            .map(|(seq, known)| Loaded {
+                first_seq: *seq,
+                arena: known.arena.clone(),
+                index: known.index,
+                count: 1,
+                kept: if known.persistent { Kept::Durable } else { Kept::Spilled },
+            })
+            .collect()
+    }
+
+    /// Rejected, but not gone before its body is read.
+    fn is_awaited(&self, seq: u64) -> bool {
+        self.queue.lane(self.lane()).is_some_and(|lane| lane.awaited.iter().any(|awaited| awaited.contains(seq)))
+    }
+
+    /// The disk answers.
+    fn answer(&mut self) {
+        let Some(Read { lane, from_seq, found }) = self.read.take() else { return };
+        let complete_below = if found.len() == 5 { found[4].first_seq + 1 } else { u64::MAX };
         let mut fx = Vec::new();
-        let answer = Answer { from_seq, complete_below, loaded, gone: Vec::new() };
+        let answer = Answer { from_seq, complete_below, loaded: found, gone: Vec::new() };
         let difference = self.queue.loaded(self.now, lane, answer, &mut fx);
         assert_eq!(difference, Difference::default(), "what was spilled comes back");
         self.follow(fx);
@@ -228,13 +327,16 @@ impl Model {
                 let as_sent = persistent;
                 arena.set_ticket(1);
                 let first = self.messages.last_key_value().map_or(0, |(seq, _)| seq + 1);
-                let persistent = persistent || self.asked.quorum;
+                let persistent = (persistent || self.asked.quorum) && !self.asked.transient;
                 let ttl = self.asked.ttl_ms.into_iter().chain(expiration_ms.map(u64::from)).min();
                 for nth in 0..u32::from(count) {
                     let known = Known {
                         state: State::Ready,
                         delivered: false,
                         persistent,
+                        spilled: false,
+                        rejected: false,
+                        dead: false,
                         expires: ttl.map(|ttl| self.now.plus_millis(ttl)),
                         arena: arena.clone(),
                         index: nth,
@@ -281,10 +383,12 @@ impl Model {
                 for &(seq, consumer) in outstanding.iter().skip(start).take(count.into()) {
                     let known = self.messages.get_mut(&seq).expect("known");
                     known.state = if outcome == 0 { State::Ready } else { State::Gone };
+                    known.rejected = outcome == 2;
                     if outcome == 0 {
                         known.returns += 1;
                         if self.limit.is_some_and(|limit| known.returns > limit) {
                             known.state = State::Gone;
+                            known.rejected = true;
                         }
                     }
                     let delivered = Delivered { consumer, lane: self.lane(), first_seq: seq, last_seq: seq };
@@ -306,11 +410,13 @@ impl Model {
                 self.now = self.now.plus_millis(millis.into());
                 self.queue.handle_timeout(self.now, &mut fx);
             }
-            Step::Spill => {
-                for lane in &mut self.queue.lanes {
-                    lane.spill(1, |ticket| ticket > 0);
-                }
+            Step::Spill { window, memory } => {
+                let plan = SpillPlan { window_bytes: window, spill_memory: memory, spilled: self.written };
+                self.queue.set_window(window);
+                self.queue.spill(plan, |ticket| ticket > 0, &mut fx);
             }
+            Step::Written => self.written = self.tickets,
+            Step::Answer => self.answer(),
         }
         self.follow(fx);
         self.check();
@@ -321,18 +427,43 @@ impl Model {
             |wanted: fn(State) -> bool| self.messages.values().filter(|known| wanted(known.state)).count() as u64;
         let (ready, unacked) =
             (count(|state| state == State::Ready), count(|state| matches!(state, State::Unacked(_))));
-        assert_eq!((self.queue.ready(), self.queue.unacked()), (ready, unacked), "ready and unacked");
-        if let Some(max) = self.asked.max_length {
+        let awaited = |known: &Known, seq: u64| known.state == State::Gone && self.is_awaited(seq);
+        let leaving: Vec<_> = self.messages.iter().filter(|(seq, known)| awaited(known, **seq)).collect();
+        assert_eq!(
+            (self.queue.ready(), self.queue.unacked()),
+            (ready, unacked + leaving.len() as u64),
+            "ready and unacked"
+        );
+        let body_bytes = |(seq, known): (&u64, &Known)| {
+            let stays = known.state != State::Gone || awaited(known, *seq);
+            if stays { known.arena.message(known.index).body_len() as u64 } else { 0 }
+        };
+        let figures = self.queue.figures();
+        let sum: u64 = self.messages.iter().map(body_bytes).sum();
+        assert_eq!(figures.ready_body_bytes + figures.unacked_body_bytes, sum, "octets of bodies");
+        for (seq, known) in &self.messages {
+            let due = known.rejected && !awaited(known, *seq);
+            assert!(!due || known.dead, "{seq} was rejected and is no dead letter");
+        }
+        if let Some(max) = self.asked.max_length.filter(|_| !self.asked.slow_disk) {
             assert!(ready <= max, "{ready} ready, at most {max} allowed");
         }
-        let stored = self.messages.values().filter(|known| known.persistent && known.state != State::Gone).count();
-        assert_eq!(self.appended - self.settled, stored as u64, "what the store was told");
+        let there = |kept: fn(&Known) -> bool| {
+            let all = self
+                .messages
+                .iter()
+                .filter(|(seq, known)| kept(known) && (known.state != State::Gone || awaited(known, **seq)));
+            all.count() as u64
+        };
+        assert_eq!(self.appended - self.settled, there(|known| known.persistent), "what the store was told");
+        assert_eq!(self.spilled - self.unspilled, there(|known| known.spilled), "what is spilled");
         let returns: BTreeMap<_, _> = self
             .messages
             .iter()
-            .filter(|(_, known)| known.persistent && known.state != State::Gone && known.returns > 0)
-            .filter(|_| self.limit.is_some())
-            .map(|(seq, known)| (*seq, known.returns))
+            .filter(|(seq, known)| known.persistent && (known.state != State::Gone || awaited(known, **seq)))
+            // The return that was one too many is not told.
+            .map(|(seq, known)| (*seq, known.returns.min(self.limit.unwrap_or(0))))
+            .filter(|(_, returns)| *returns > 0)
             .collect();
         assert_eq!(self.stored_returns, returns, "what the store was told of returns");
     }
@@ -349,8 +480,11 @@ proptest! {
         delivery_limit in prop::option::weighted(0.4, 0_u8..4),
         quorum in any::<bool>(),
         at_head in prop::bool::weighted(0.2),
+        transient in prop::bool::weighted(0.3),
+        slow_disk in any::<bool>(),
     ) {
-        let mut model = Model::new(Asked { quorum, ttl_ms, max_length, delivery_limit, at_head });
+        let quorum = quorum && !transient;
+        let mut model = Model::new(Asked { quorum, ttl_ms, max_length, delivery_limit, at_head, transient, slow_disk });
         for step in &steps {
             model.step(step);
         }
@@ -358,7 +492,9 @@ proptest! {
         while model.queue.ready() + model.queue.unacked() > 0 {
             model.step(&Step::Settle { nth: 0, count: 255, outcome: 1 });
             model.step(&Step::Get { no_ack: true });
+            model.step(&Step::Answer);
         }
         prop_assert_eq!(model.appended, model.settled);
+        prop_assert_eq!(model.spilled, model.unspilled);
     }
 }

@@ -3,7 +3,7 @@
 //! A queue with a delivery limit and every quorum queue count the returns of a message. The count goes out with the next
 //! delivery, and to the store, so that it survives a crash.
 
-use super::{DeathReason, Delivered, ExpiryMode, Queue, QueueEffect, Run};
+use super::{DeathReason, Delivered, ExpiryMode, Fate, Kept, Queue, QueueEffect, Run};
 use crate::engine::message::Timestamp;
 
 impl Queue {
@@ -34,9 +34,13 @@ impl Queue {
     /// came back too often. False if it is not unacked.
     fn count_return(&mut self, lane: u8, seq: u64, fx: &mut Vec<QueueEffect>) -> bool {
         let limit = self.settings.return_limit();
+        let dead_letters = self.settings.dead_letters();
         let Some(slot) = self.lane_mut(lane) else { return false };
         let Some(count) = slot.count_return(seq) else { return false };
         match limit {
+            Some(limit) if count > limit && dead_letters && slot.waits_from(seq, seq, Fate::TooOften).is_some() => {
+                self.leave_when_read(lane, seq, Fate::TooOften, fx);
+            }
             Some(limit) if count > limit => {
                 let run = slot.single(seq).filter(|_| self.settings.dead_letters());
                 fx.extend(run.map(|run| QueueEffect::DeadLetter { run, reason: DeathReason::DeliveryLimit }));
@@ -44,9 +48,12 @@ impl Queue {
             }
             Some(_) => {
                 slot.requeue(seq, seq);
-                if slot.is_durable(seq) {
+                if slot.kept(seq) == Some(Kept::Durable) {
                     fx.push(QueueEffect::Returned { lane, seq, count });
                 }
+            }
+            None if slot.waits_from(seq, seq, Fate::ToTail).is_some() => {
+                self.leave_when_read(lane, seq, Fate::ToTail, fx);
             }
             None => self.move_to_tail(lane, seq, count, fx),
         }
@@ -54,15 +61,16 @@ impl Queue {
     }
 
     /// Gives an unacked message a new place behind all others, so that it cannot stand in their way for ever.
-    fn move_to_tail(&mut self, lane: u8, seq: u64, count: u32, fx: &mut Vec<QueueEffect>) {
+    pub(super) fn move_to_tail(&mut self, lane: u8, seq: u64, count: u32, fx: &mut Vec<QueueEffect>) {
         let Some(slot) = self.lane_mut(lane) else { return };
         let Some(Run { arena, index, body_bytes, .. }) = slot.single(seq) else { return };
-        let durable = slot.is_durable(seq);
+        let durable = slot.kept(seq) == Some(Kept::Durable);
+        let kept = if durable { Kept::Durable } else { Kept::Memory };
         // An arena knows one ticket only, and the store has yet to take the message for its new place.
         let (arena, index) = (arena.message(index).apart(), 0);
         self.settle_taken(lane, seq, seq, fx);
         let slot = self.lane_or_new(lane);
-        let seq = slot.push(arena.clone(), index, 1, body_bytes, durable);
+        let seq = slot.push(arena.clone(), index, 1, body_bytes, kept);
         slot.set_returns(seq, count);
         let message = arena.message(index);
         match (self.settings.expiry_mode, self.settings.message_ttl_ms) {
@@ -84,7 +92,7 @@ mod tests {
 
     use super::*;
     use crate::engine::message::{Arena, ArenaBuilder, Body, MessageParts};
-    use crate::engine::queue::{Answer, Difference, Get, Loaded, QueueSettings, QueueType, RecoveredLane};
+    use crate::engine::queue::{Answer, Difference, Get, Loaded, QueueSettings, QueueType, RecoveredLane, SpillPlan};
 
     /// One message for each body, in an arena.
     fn arena(bodies: &[&str], expiration_ms: Option<u64>, priority: Option<u8>) -> Arc<Arena> {
@@ -171,15 +179,38 @@ mod tests {
             queue.requeue(Timestamp::from_millis(0), delivered, &mut Vec::new());
         }
         // All that was submitted so far is stored.
-        queue.spill_beyond(0, |ticket| ticket == 1);
+        let plan = SpillPlan { window_bytes: 0, ..SpillPlan::usual(0) };
+        queue.spill(plan, |ticket| ticket == 1, &mut Vec::new());
         let mut fx = Vec::new();
         assert!(matches!(queue.get(Timestamp::from_millis(0), false, &mut fx), Get::Loading));
-        let loaded = vec![Loaded { first_seq: 2, arena: last, index: 0, count: 1 }];
+        let loaded = vec![Loaded { first_seq: 2, arena: last, index: 0, count: 1, kept: Kept::Durable }];
         let answer = Answer { from_seq: 2, complete_below: u64::MAX, loaded, gone: Vec::new() };
         assert_eq!(queue.loaded(Timestamp::from_millis(0), 4, answer, &mut Vec::new()), Difference::default());
         for body in ["c", "a", "b"] {
             assert_eq!(get(&mut queue, 0).map(|(found, ..)| found).as_deref(), Some(body));
         }
+    }
+
+    #[test]
+    fn a_message_that_memory_forgot_goes_to_the_tail_when_it_is_read() {
+        let mut queue = quorum(QueueSettings { delivery_limit: Some(-1), ..QueueSettings::default() });
+        let now = Timestamp::from_millis(0);
+        let messages = arena(&["a", "b"], None, None);
+        publish(&mut queue, &messages);
+        messages.set_ticket(1);
+        let (_, _, delivered) = get(&mut queue, 0).expect("there is one");
+        let (_, _, other) = get(&mut queue, 0).expect("there are two");
+        queue.spill(SpillPlan { window_bytes: 0, ..SpillPlan::usual(0) }, |_| true, &mut Vec::new());
+        let mut fx = Vec::new();
+        queue.requeue(now, delivered, &mut fx);
+        assert!(matches!(fx[..], [QueueEffect::Load { from_seq: 0, .. }]), "{fx:?}");
+        assert_eq!((queue.ready(), queue.unacked()), (0, 2));
+        let loaded = vec![Loaded { first_seq: 0, arena: messages, index: 0, count: 2, kept: Kept::Durable }];
+        let answer = Answer { from_seq: 0, complete_below: u64::MAX, loaded, gone: Vec::new() };
+        queue.loaded(now, 4, answer, &mut Vec::new());
+        assert_eq!((queue.ready(), queue.unacked()), (1, 1));
+        queue.ack(now, other, &mut Vec::new());
+        assert_eq!(get(&mut queue, 0).map(|(body, count, _)| (body, count)), Some(("a".to_owned(), 1)));
     }
 
     #[test]
@@ -233,7 +264,9 @@ mod tests {
         };
         let settings = QueueSettings { queue_type: QueueType::Quorum, ..QueueSettings::default() };
         let mut queue = Queue::recovered(settings, &[found], Timestamp::from_millis(0));
-        let loaded = vec![Loaded { first_seq: 7, arena: arena(&["a", "b"], None, None), index: 0, count: 2 }];
+        assert!(get(&mut queue, 0).is_none(), "they are on disk");
+        let arena = arena(&["a", "b"], None, None);
+        let loaded = vec![Loaded { first_seq: 7, arena, index: 0, count: 2, kept: Kept::Durable }];
         let answer = Answer { from_seq: 7, complete_below: u64::MAX, loaded, gone: Vec::new() };
         assert_eq!(queue.loaded(Timestamp::from_millis(0), 4, answer, &mut Vec::new()), Difference::default());
         assert_eq!(get(&mut queue, 0).map(|(_, count, _)| count), Some(0));

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::engine::message::{Arena, ArenaBuilder, Body, MessageParts};
-use crate::engine::queue::{ChannelLimit, Window};
+use crate::engine::queue::{ChannelLimit, Kept, Window};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -156,7 +156,7 @@ impl Model {
         let block = Block { first_seq, count: values.len() as u64, record_bytes, last_time: self.now };
         let mut blocks: Vec<_> = self.open.add(block, self.stream.block_bytes()).into_iter().collect();
         blocks.push(self.open);
-        let part = Loaded { first_seq, arena: arena.clone(), index: 0, count: arena.count() };
+        let part = Loaded { first_seq, arena: arena.clone(), index: 0, count: arena.count(), kept: Kept::Durable };
         let mut fx = Vec::new();
         self.stream.committed(self.now, vec![part], &blocks, &mut fx);
         self.apply(fx);
@@ -277,7 +277,8 @@ impl Model {
             }
             let written = &self.log[as_index(seq)];
             if !written.lost {
-                loaded.push(Loaded { first_seq: seq, arena: written.arena.clone(), index: written.index, count: 1 });
+                let (arena, index) = (written.arena.clone(), written.index);
+                loaded.push(Loaded { first_seq: seq, arena, index, count: 1, kept: Kept::Durable });
             }
         }
         let complete_below = if end == self.log.len() as u64 { u64::MAX } else { end };

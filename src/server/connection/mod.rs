@@ -327,7 +327,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             return true;
         }
         let waits = self.session.waiting_get.is_some() || !self.parked.is_empty();
-        let saturated = self.session.waits_for_store() && self.session.registry.store.is_saturated();
+        let saturated = self.session.is_held_back();
         !full && !waits && !saturated && !self.session.blocked
     }
 

@@ -174,6 +174,13 @@ impl Session {
         self.last_ticket > self.registry.store.durable()
     }
 
+    /// Whether the disk has more to write than it should, and some of it is this connection's.
+    pub(super) fn is_held_back(&self) -> bool {
+        let store = &self.registry.store;
+        self.waits_for_store() && store.is_saturated()
+            || self.work.spilled_under > store.spilled() && store.is_spill_saturated()
+    }
+
     /// Works through whole frames. Returns how many octets were used up; fewer than all only when something must wait.
     pub(super) fn on_frames(&mut self, data: &Bytes) -> Result<(usize, Progress), Failure> {
         self.now = clock::now();

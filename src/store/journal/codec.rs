@@ -27,7 +27,7 @@ use leveret_protocol::{ShortString, encode};
 
 use crate::engine::directory::{DirectoryChange, Record, RecordKey, RecordKind};
 use crate::engine::message::{Arena, record_len};
-use crate::engine::queue::{QueueId, Settled};
+use crate::engine::queue::{Kept, QueueId, Settled};
 use crate::engine::vhost::Change;
 use crate::store::schema::{Reader, bindings, directory, exchanges, queues};
 use crate::store::{LaneKey, LogSink, LogUpdate, Op};
@@ -227,7 +227,7 @@ pub(super) fn decode(payload: &Bytes) -> Option<Vec<Op>> {
                     last_seq: reader.u64()?,
                     count: reader.u64()?,
                     body_bytes: reader.u64()?,
-                    durable: true,
+                    kept: Kept::Durable,
                 },
             },
             RETURNED => Op::Returned { lane: read_lane(&mut reader)?, seq: reader.u64()?, count: reader.u32()? },

@@ -198,7 +198,7 @@ mod tests {
     use crate::engine::directory::{DirectoryChange, Record, VhostRecord};
     use crate::engine::exchange::Destination;
     use crate::engine::message::{Arena, ArenaBuilder, Body, MessageParts, Timestamp};
-    use crate::engine::queue::{QueueId, Settled};
+    use crate::engine::queue::{Kept, QueueId, Settled};
     use crate::engine::vhost::{Binding, Change, ExchangeRecord, QueueRecord};
     use crate::store::{LaneKey, LogSink, LogUpdate};
 
@@ -355,7 +355,7 @@ mod tests {
             Op::Log { lane: LANE, arena: few, index: 0, count: 2, block_bytes: 99, sink: Arc::new(Nobody) },
             Op::Settled {
                 lane: LANE,
-                settled: Settled { first_seq: 1, last_seq: 9, count: 8, body_bytes: 70, durable: true },
+                settled: Settled { first_seq: 1, last_seq: 9, count: 8, body_bytes: 70, kept: Kept::Durable },
             },
             Op::Returned { lane: LANE, seq: 4, count: 2 },
             Op::Truncate { lane: LANE, below_seq: 12 },

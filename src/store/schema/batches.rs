@@ -21,7 +21,7 @@ use redb::TableDefinition;
 use super::Reader;
 use super::seal::{Record, checksum, open};
 use crate::engine::message::{Arena, record_body_len, record_len};
-use crate::engine::queue::{Gone, Loaded};
+use crate::engine::queue::{Gone, Kept, Loaded};
 
 pub(in crate::store) const BATCHES: TableDefinition<(u64, u64), &[u8]> = TableDefinition::new(NAME);
 pub(in crate::store) const SETTLED: TableDefinition<(u64, u64), &[u8]> = TableDefinition::new(SETTLED_NAME);
@@ -198,7 +198,7 @@ pub(in crate::store) fn decode_batch(
     let arena = Arena::from_records(data, offsets, stored_under)?;
     let loaded = parts
         .into_iter()
-        .map(|(first_seq, index, count)| Loaded { first_seq, arena: arena.clone(), index, count })
+        .map(|(first_seq, index, count)| Loaded { first_seq, arena: arena.clone(), index, count, kept: Kept::Durable })
         .collect();
     Some((first_seq + span, loaded))
 }

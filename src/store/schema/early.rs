@@ -8,7 +8,7 @@
 use redb::TableDefinition;
 
 use super::seal::{Record, open};
-use crate::engine::queue::Settled;
+use crate::engine::queue::{Kept, Settled};
 
 pub(in crate::store) const EARLY: TableDefinition<(u64, u64), &[u8]> = TableDefinition::new(NAME);
 
@@ -22,7 +22,7 @@ pub(in crate::store) fn encode_value(lane: u64, settled: &Settled) -> Vec<u8> {
 pub(in crate::store) fn decode(key: (u64, u64), value: &[u8]) -> Option<Settled> {
     let mut value = open(NAME, key, value)?;
     let (last_seq, count, body_bytes) = (value.u64()?, value.u64()?, value.u64()?);
-    Some(Settled { first_seq: key.1, last_seq, count, body_bytes, durable: true })
+    Some(Settled { first_seq: key.1, last_seq, count, body_bytes, kept: Kept::Durable })
 }
 
 #[cfg(test)]
@@ -31,7 +31,7 @@ mod tests {
 
     #[test]
     fn a_settlement_reads_back_as_written() {
-        let settled = Settled { first_seq: 3, last_seq: 9, count: 5, body_bytes: 77, durable: true };
+        let settled = Settled { first_seq: 3, last_seq: 9, count: 5, body_bytes: 77, kept: Kept::Durable };
         assert_eq!(decode((1, 3), &encode_value(1, &settled)), Some(settled));
         assert_eq!(decode((1, 4), &encode_value(1, &settled)), None);
     }
