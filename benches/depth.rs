@@ -10,7 +10,12 @@
 //!
 //! Bodies have 1 KiB. The broker is this build's, on a directory in the system's place for temporary files; set `TMPDIR` to
 //! measure another disk. `LEVERET_DEPTH_CONFIG` names a configuration file.
-#![expect(clippy::disallowed_methods, reason = "a benchmark needs a clock")]
+#![expect(
+    clippy::cast_precision_loss,
+    clippy::disallowed_methods,
+    clippy::wildcard_enum_match_arm,
+    reason = "a benchmark needs a clock and prints rates; what was not expected is any method but one"
+)]
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -286,7 +291,9 @@ fn fill(broker: &Broker, name: &str, messages: u64, persistent: bool) {
     for tenth in 0..10 {
         let part = Instant::now();
         let numbers = messages * tenth / 10..messages * (tenth + 1) / 10;
-        numbers.clone().for_each(|number| publisher.publish(name, number));
+        for number in numbers.clone() {
+            publisher.publish(name, number);
+        }
         if persistent {
             publisher.finish();
         }
@@ -320,7 +327,9 @@ fn many_queues(messages: u64) {
     let mut client = Client::open(&broker);
     let names: Vec<_> = (0..QUEUES).map(|nth| format!("deep{nth}")).collect();
     let begun = Instant::now();
-    names.iter().for_each(|name| client.declare(name, true));
+    for name in &names {
+        client.declare(name, true);
+    }
     broker.report("queues declared", QUEUES, begun);
     let each = messages / QUEUES;
     let mut publisher = Publisher::new(&broker, true);
@@ -329,7 +338,9 @@ fn many_queues(messages: u64) {
         let part = Instant::now();
         let numbers = each * tenth / 10..each * (tenth + 1) / 10;
         for number in numbers.clone() {
-            names.iter().for_each(|name| publisher.publish(name, number));
+            for name in &names {
+                publisher.publish(name, number);
+            }
         }
         publisher.finish();
         let what = format!("published {} to {} of each of {QUEUES}", numbers.start, numbers.end);
