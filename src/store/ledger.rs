@@ -4,16 +4,28 @@
 //! same commit is never written. Batches that were written lately are known by their marks; those further back are looked
 //! up on disk when they are needed, so a deep queue costs the ledger no memory.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
+use super::LaneKey;
 use super::schema::batches::{BATCH_BYTES, BatchRun, BatchShape};
 use super::schema::lanes::LaneState;
 use crate::engine::message::Arena;
 use crate::engine::queue::{Marks, Settled};
 
-/// Batches known by their marks before the oldest untouched ones are forgotten again.
+/// Batches of one lane known by their marks before untouched ones are forgotten again.
 const KNOWN_BATCHES_MAX: usize = 4096;
+/// The same for all lanes together; each costs some hundred octets.
+const KNOWN_TOTAL_MAX: usize = 32 * 1024;
+
+/// Forgets untouched batches of all lanes if too many are known; `known` is the sum of [`Ledger::known`], or more.
+pub(super) fn forget_in_all(ledgers: &mut HashMap<LaneKey, Ledger>, known: &mut usize) {
+    // Every lane keeps its first one.
+    if *known > KNOWN_TOTAL_MAX + 2 * ledgers.len() {
+        ledgers.values_mut().for_each(Ledger::forget);
+        *known = ledgers.values().map(Ledger::known).sum();
+    }
+}
 
 /// A batch on disk.
 #[derive(Debug)]
@@ -185,7 +197,9 @@ impl Ledger {
         self.write_appended(&mut rows);
         self.update_head();
         self.mark_rows(&mut rows);
-        self.forget();
+        if self.batches.len() > KNOWN_BATCHES_MAX {
+            self.forget();
+        }
         Ok(rows)
     }
 
@@ -458,9 +472,14 @@ impl Ledger {
         }
     }
 
-    /// Forgets untouched batches in the middle when there are many.
+    /// Batches known by their marks.
+    pub(super) fn known(&self) -> usize {
+        self.batches.len()
+    }
+
+    /// Forgets untouched batches in the middle.
     fn forget(&mut self) {
-        if self.batches.len() <= KNOWN_BATCHES_MAX {
+        if self.batches.len() < 2 {
             return;
         }
         let first = self.batches.first_key_value().map(|(first, _)| *first);
@@ -473,7 +492,7 @@ impl Ledger {
             }
             keep
         });
-        self.unknown = Some((from, to));
+        self.unknown = (from <= to).then_some((from, to));
     }
 }
 

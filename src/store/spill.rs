@@ -21,7 +21,7 @@ use redb::backends::FileBackend;
 use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition, WriteTransaction};
 use tracing::{error, warn};
 
-use super::ledger::{Batch, Ledger};
+use super::ledger::{Batch, Ledger, forget_in_all};
 use super::schema::batches::{decode_batch, encode_batch, read_shape};
 use super::{LaneKey, LoadReply, LoadRequest, StoreError, Waiter};
 use crate::engine::message::Arena;
@@ -293,6 +293,8 @@ impl Spill {
 pub(super) struct SpillWriter {
     spill: Arc<Spill>,
     ledgers: HashMap<LaneKey, Ledger>,
+    /// Batches that they know, or more.
+    known: usize,
     touched: HashSet<LaneKey>,
     dropped: HashSet<QueueId>,
     dropped_order: VecDeque<QueueId>,
@@ -306,6 +308,7 @@ impl SpillWriter {
         Self {
             spill,
             ledgers: HashMap::new(),
+            known: 0,
             touched: HashSet::new(),
             dropped: HashSet::new(),
             dropped_order: VecDeque::new(),
@@ -426,8 +429,10 @@ impl SpillWriter {
             let Some(ledger) = self.ledgers.get_mut(&lane) else { continue };
             let key = lane.get();
             self.live -= ledger.state.count;
+            let known = ledger.known();
             let rows = ledger.close_round(|seq, last_seq| find_batch(key, seq, last_seq, &table))?;
             self.live += ledger.state.count;
+            self.known = (self.known + ledger.known()).saturating_sub(known);
             for first_seq in rows.remove.into_keys() {
                 table.remove((key, first_seq))?;
             }
@@ -439,6 +444,7 @@ impl SpillWriter {
                 self.ledgers.remove(&lane);
             }
         }
+        forget_in_all(&mut self.ledgers, &mut self.known);
         Ok(())
     }
 }

@@ -18,7 +18,7 @@ use tracing::error;
 use super::backlog::Intake;
 use super::damage::{Broken, examine, next_batch, queue_name, repair};
 use super::disk::{FILE_NAME, Shared};
-use super::ledger::{Batch, Ledger};
+use super::ledger::{Batch, Ledger, forget_in_all};
 use super::log::{Log, LogTables};
 use super::recovery::State;
 use super::schema::batches::{BATCHES, BatchShape, SETTLED, decode_settled, encode_batch, encode_settled, read_shape};
@@ -49,6 +49,8 @@ pub(super) struct Writer {
     database: Arc<Database>,
     shared: Arc<Shared>,
     ledgers: HashMap<LaneKey, Ledger>,
+    /// Batches that they know, or more.
+    known: usize,
     logs: HashMap<LaneKey, Log>,
     /// What the next checkpoint changes: lanes, streams, definitions.
     touched: Vec<LaneKey>,
@@ -110,6 +112,7 @@ impl Writer {
             database,
             shared,
             ledgers,
+            known: 0,
             logs: logs.collect(),
             touched: Vec::new(),
             touched_logs,
@@ -214,6 +217,7 @@ impl Writer {
             }
             met = tables.damaged.into_inner();
         }
+        forget_in_all(&mut self.ledgers, &mut self.known);
         self.report(&txn, &met)?;
         self.write_logs(&txn)?;
         self.write_early(&txn)?;
@@ -326,7 +330,9 @@ impl Writer {
         // A queue deleted meanwhile has no ledger any more.
         let Some(ledger) = self.ledgers.get_mut(&lane) else { return Ok(()) };
         let key = lane.get();
+        let known = ledger.known();
         let rows = ledger.close_round(|seq, last_seq| find_batch(key, seq, last_seq, tables))?;
+        self.known = (self.known + ledger.known()).saturating_sub(known);
         if ledger.early().is_empty() {
             self.early.remove(&lane);
         } else {
