@@ -10,7 +10,7 @@ use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 
 use fs4::FileExt;
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, RwLock};
 use redb::backends::FileBackend;
 use redb::{Database, StorageBackend};
 use tracing::{error, info};
@@ -138,7 +138,7 @@ pub struct DiskStore {
     loads: Mutex<Option<mpsc::Sender<LoadRequest>>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// For backups; the threads keep it open.
-    database: Weak<Database>,
+    database: Weak<RwLock<Database>>,
 }
 
 impl fmt::Debug for DiskStore {
@@ -238,7 +238,7 @@ fn open_journal(path: &Path) -> io::Result<FileBackend> {
 /// A store, and what its threads are to work with.
 pub(super) struct Assembled {
     pub(super) store: DiskStore,
-    pub(super) database: Arc<Database>,
+    pub(super) database: Arc<RwLock<Database>>,
     pub(super) requests: mpsc::Receiver<LoadRequest>,
     pub(super) appender: Appender,
     pub(super) writer: Writer,
@@ -262,14 +262,14 @@ fn journal_wrong(data_dir: &Path, cause: &dyn fmt::Display) -> StoreError {
 
 /// Recovers what the database has, and has it catch up with the journal. With `keep` a damaged journal is kept aside.
 pub(super) fn replay(
-    database: &Arc<Database>,
+    database: &Arc<RwLock<Database>>,
     journal: &dyn StorageBackend,
     data_dir: &Path,
     keep: bool,
 ) -> Result<Replayed, StoreError> {
     let file = data_dir.join(FILE_NAME);
     let wrong = |what: &'static str| move |cause: redb::Error| failed(data_dir, what, &cause);
-    let found = recover(database, &file).map_err(wrong("cannot read"))?;
+    let found = recover(&database.read(), &file).map_err(wrong("cannot read"))?;
     let Found { epoch, journal: applied, .. } = found;
     let clean = found.recovered.clean;
     let pending = journal::scan(journal, epoch, applied).map_err(|cause| journal_wrong(data_dir, &cause))?;
@@ -288,7 +288,7 @@ pub(super) fn replay(
     }
     writer.checkpoint().map_err(wrong("cannot write"))?;
     info!(records, damaged, "journal replayed");
-    let mut found = recover(database, &file).map_err(wrong("cannot read"))?;
+    let mut found = recover(&database.read(), &file).map_err(wrong("cannot read"))?;
     found.recovered.clean = clean;
     Ok(Replayed { found, seq, records, damaged })
 }
@@ -304,13 +304,13 @@ pub(super) fn assemble(
 ) -> Result<Assembled, StoreError> {
     let wrong = |what: &'static str| move |cause: redb::Error| failed(data_dir, what, &cause);
     prepare(&database, &data_dir.join(FILE_NAME), seed)?;
-    let database = Arc::new(database);
+    // Locked for writing only to make the file smaller.
+    let database = Arc::new(RwLock::new(database));
     let Replayed { mut found, seq, .. } = replay(&database, &*journal, data_dir, true)?;
-    let epoch = found.epoch;
-    let epoch = epoch.wrapping_add(seed | 1);
-    mark_running(&database, &found, epoch, seq).map_err(wrong("cannot write"))?;
+    let epoch = found.epoch.wrapping_add(seed | 1);
+    mark_running(&database.read(), &found, epoch, seq).map_err(wrong("cannot write"))?;
     let journal = Journal::start(journal, epoch, seq + 1, capacity).map_err(|cause| journal_wrong(data_dir, &cause))?;
-    let repairs = Repairs::recovered(&database).map_err(wrong("cannot read"))?;
+    let repairs = Repairs::recovered(&database.read()).map_err(wrong("cannot read"))?;
     let shared = Arc::new(Shared { on_failure, repairs, ..Shared::new(data_dir, seq) });
     // Their messages were not in the journal.
     found.state.early.clear();
@@ -382,7 +382,7 @@ impl Store for DiskStore {
         if !self.checkpoint() {
             return Err(StoreError::new("the store failed; see the broker's log"));
         }
-        backup(&database, file)
+        backup(&database.read(), file)
     }
 
     fn is_saturated(&self) -> bool {

@@ -80,25 +80,27 @@ impl Log {
         self.deleted && !self.has_rest
     }
 
-    /// Writes what the checkpoint does.
-    pub(super) fn write(&mut self, lane: u64, tables: &mut LogTables<'_>) -> Result<(), redb::Error> {
+    /// Writes what the checkpoint does; returns how many octets of batches more there are (or fewer).
+    pub(super) fn write(&mut self, lane: u64, tables: &mut LogTables<'_>) -> Result<i64, redb::Error> {
         self.dirty = false;
+        let mut grown = 0;
         if !self.deleted {
-            self.write_appended(lane, tables)?;
+            grown += self.write_appended(lane, tables)?;
         }
         if self.has_rest {
-            self.remove_rest(lane, tables)?;
+            grown -= self.remove_rest(lane, tables)?;
         }
         if self.is_gone() {
             tables.logs.remove(lane)?;
         } else {
             tables.logs.insert(lane, self.state.encode(lane).as_slice())?;
         }
-        Ok(())
+        Ok(grown)
     }
 
-    /// Cuts what came in into batches.
-    fn write_appended(&mut self, lane: u64, tables: &mut LogTables<'_>) -> Result<(), redb::Error> {
+    /// Cuts what came in into batches; returns their octets.
+    fn write_appended(&mut self, lane: u64, tables: &mut LogTables<'_>) -> Result<i64, redb::Error> {
+        let mut written = 0;
         let mut scratch = Vec::new();
         let mut runs: Vec<BatchRun> = Vec::new();
         let mut octets = 0;
@@ -110,7 +112,7 @@ impl Log {
                     let first_seq = run.first_seq + u64::from(run.count);
                     let next = BatchRun { first_seq, arena: run.arena.clone(), index: index + nth, count: 0 };
                     runs.push(std::mem::replace(&mut run, next));
-                    write_batch(lane, &mut runs, &mut scratch, tables)?;
+                    written += write_batch(lane, &mut runs, &mut scratch, tables)?;
                     octets = 0;
                 }
                 run.count += 1;
@@ -118,29 +120,30 @@ impl Log {
             }
             runs.push(run);
         }
-        write_batch(lane, &mut runs, &mut scratch, tables)?;
+        written += write_batch(lane, &mut runs, &mut scratch, tables)?;
         for full in self.full.drain(..) {
             tables.blocks.insert((lane, full.first_seq), encode_block(lane, &full).as_slice())?;
         }
-        Ok(())
+        Ok(written)
     }
 
-    /// Removes some of what lies below the first offset.
-    fn remove_rest(&mut self, lane: u64, tables: &mut LogTables<'_>) -> Result<(), redb::Error> {
+    /// Removes some of what lies below the first offset; returns how many octets of batches.
+    fn remove_rest(&mut self, lane: u64, tables: &mut LogTables<'_>) -> Result<i64, redb::Error> {
+        let mut removed = 0;
         let below = if self.deleted { u64::MAX } else { self.state.first_seq };
         // A batch may begin below the first offset and reach beyond it.
         let reaching = if self.deleted { None } else { tables.batches.range((lane, 0)..=(lane, below))?.next_back() };
         let batches_below = reaching.transpose()?.map_or(below, |(key, _)| key.value().1);
         let batches = first_keys(&tables.batches, lane, batches_below)?;
         for key in &batches {
-            tables.batches.remove(*key)?;
+            removed += tables.batches.remove(*key)?.map_or(0, |batch| octets(batch.value()));
         }
         let blocks = first_keys(&tables.blocks, lane, below)?;
         for key in &blocks {
             tables.blocks.remove(*key)?;
         }
         self.has_rest = batches.len() == REMOVED_MAX || blocks.len() == REMOVED_MAX;
-        Ok(())
+        Ok(removed)
     }
 }
 
@@ -153,19 +156,25 @@ fn first_keys(
     Ok(found.map(|entry| entry.map(|(key, _)| key.value())).collect::<Result<_, _>>()?)
 }
 
+/// Writes runs as one batch, if there are any; returns its octets.
 fn write_batch(
     lane: u64,
     runs: &mut Vec<BatchRun>,
     scratch: &mut Vec<u8>,
     tables: &mut LogTables<'_>,
-) -> Result<(), redb::Error> {
+) -> Result<i64, redb::Error> {
     runs.retain(|run| run.count > 0);
-    if !runs.is_empty() {
-        let key = encode_batch(lane, runs, scratch);
-        tables.batches.insert(key, scratch.as_slice())?;
-        runs.clear();
+    if runs.is_empty() {
+        return Ok(0);
     }
-    Ok(())
+    let key = encode_batch(lane, runs, scratch);
+    tables.batches.insert(key, scratch.as_slice())?;
+    runs.clear();
+    Ok(octets(scratch))
+}
+
+fn octets(batch: &[u8]) -> i64 {
+    i64::try_from(batch.len()).expect("a batch is far smaller than 8 EiB")
 }
 
 /// Counts messages into the open block; those that become full go to `full`.

@@ -23,6 +23,7 @@ mod reader;
 mod recount;
 mod recovery;
 mod schema;
+mod shrink;
 mod spill;
 #[cfg(test)]
 pub(crate) mod stepped;

@@ -3,6 +3,7 @@
 use std::sync::mpsc;
 use std::time::Duration;
 
+use parking_lot::RwLock;
 use redb::{Database, ReadTransaction, ReadableDatabase, TableError};
 use tracing::error;
 
@@ -20,7 +21,12 @@ use crate::server::clock;
 /// How long to wait after a failed read before the next one.
 const READ_RETRY: Duration = Duration::from_secs(1);
 
-pub(super) fn read_loop(database: &Database, shared: &Shared, spill: &Spill, requests: &mpsc::Receiver<LoadRequest>) {
+pub(super) fn read_loop(
+    database: &RwLock<Database>,
+    shared: &Shared,
+    spill: &Spill,
+    requests: &mpsc::Receiver<LoadRequest>,
+) {
     while let Ok(request) = requests.recv() {
         let is_behind = shared.backlog.is_behind();
         let catch_up = || is_behind && shared.backlog.request();
@@ -31,17 +37,17 @@ pub(super) fn read_loop(database: &Database, shared: &Shared, spill: &Spill, req
 /// Answers a request; `wait` is called before the answer that nothing can be read, `catch_up` when the database may lack what
 /// is wanted: whether it has more now.
 pub(super) fn answer(
-    database: &Database,
+    database: &RwLock<Database>,
     shared: &Shared,
     spill: &Spill,
     request: LoadRequest,
     wait: impl FnOnce(),
     catch_up: impl FnOnce() -> bool,
 ) {
-    let found = load(database, shared, &request).and_then(|reply| {
+    let found = load(&database.read(), shared, &request).and_then(|reply| {
         // The end of what the database has may not be the end of what there is.
         let again = request.latest && reply.complete_below == u64::MAX && catch_up();
-        let mut reply = if again { load(database, shared, &request)? } else { reply };
+        let mut reply = if again { load(&database.read(), shared, &request)? } else { reply };
         spill.complete(&request, &mut reply)?;
         Ok(reply)
     });

@@ -245,6 +245,8 @@ pub(super) struct State {
     pub(super) early: Vec<(LaneKey, Settled)>,
     pub(super) queues: HashSet<QueueId>,
     pub(super) next_queue_id: u64,
+    /// Octets that streams have.
+    pub(super) stream_bytes: u64,
 }
 
 /// A key of names, as a log can show it.
@@ -347,6 +349,7 @@ pub(super) fn recover(database: &Database, file: &Path) -> Result<Found, redb::E
         queues: recovered.queues.iter().map(|(_, queue, _)| queue.id).collect(),
         next_queue_id: recovered.next_queue_id,
         early: recover_early(&txn, &unreadable)?,
+        stream_bytes: recovered.logs.values().flat_map(|log| &log.blocks).map(|block| block.record_bytes).sum(),
         lanes,
         returns,
         logs,

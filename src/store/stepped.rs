@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc;
 
+use parking_lot::RwLock;
 use redb::{Database, StorageBackend};
 
 use super::appender::{Appender, Written};
@@ -50,7 +51,7 @@ pub(crate) enum Step {
 /// A store whose threads are played by its owner.
 pub(crate) struct Stepped {
     store: Arc<DiskStore>,
-    database: Arc<Database>,
+    database: Arc<RwLock<Database>>,
     requests: mpsc::Receiver<LoadRequest>,
     appender: Appender,
     writer: Writer,

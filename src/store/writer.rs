@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use leveret_protocol::ShortString;
+use parking_lot::RwLock;
 use redb::{Database, Durability, ReadableTable, Table, WriteTransaction};
 use tracing::error;
 
@@ -32,6 +33,7 @@ use super::schema::logs::{BLOCKS, LOGS};
 use super::schema::meta::{self, KEY_CLEAN, KEY_JOURNAL, KEY_NEXT_QUEUE_ID};
 use super::schema::queues::{self, QUEUES};
 use super::schema::returns::{self, RETURNS};
+use super::shrink::Shrinker;
 use super::{LaneKey, Op, Ticket};
 use crate::engine::directory::DirectoryChange;
 use crate::engine::queue::QueueId;
@@ -44,9 +46,12 @@ const CHECKPOINT_BYTES: u64 = 12 * 1024 * 1024;
 /// How long what is in the journal waits for more before a checkpoint.
 const CHECKPOINT_AFTER: Duration = Duration::from_secs(1);
 
+/// About what a message takes beside its body.
+const RECORD_OVERHEAD: u64 = 64;
+
 /// What the writer thread owns.
 pub(super) struct Writer {
-    database: Arc<Database>,
+    database: Arc<RwLock<Database>>,
     shared: Arc<Shared>,
     ledgers: HashMap<LaneKey, Ledger>,
     /// Batches that they know, or more.
@@ -69,6 +74,9 @@ pub(super) struct Writer {
     /// Durable queues: what comes for others comes too late.
     queues: HashSet<QueueId>,
     next_queue_id: u64,
+    /// Octets that streams have in the database.
+    stream_bytes: u64,
+    shrinker: Shrinker,
     scratch: Vec<u8>,
 }
 
@@ -93,8 +101,8 @@ struct Tables<'txn> {
 }
 
 impl Writer {
-    pub(super) fn new(database: Arc<Database>, shared: Arc<Shared>, state: State, seq: u64) -> Self {
-        let State { lanes, mut returns, logs, early, queues, next_queue_id } = state;
+    pub(super) fn new(database: Arc<RwLock<Database>>, shared: Arc<Shared>, state: State, seq: u64) -> Self {
+        let State { lanes, mut returns, logs, early, queues, next_queue_id, stream_bytes } = state;
         let ledger = |(lane, state)| {
             let returns = returns.remove(&lane).unwrap_or_default();
             (LaneKey::from_number(lane), Ledger::recovered(state, returns))
@@ -125,6 +133,8 @@ impl Writer {
             is_behind: false,
             queues,
             next_queue_id,
+            stream_bytes,
+            shrinker: Shrinker::default(),
             scratch: Vec::new(),
         }
     }
@@ -156,6 +166,7 @@ impl Writer {
             self.collect_all(intake);
             if self.is_dirty() && (wanted.is_some() || closed || late || self.is_full()) {
                 self.checkpoint()?;
+                self.shrink()?;
             }
             if let Some(request) = wanted {
                 self.shared.backlog.answer(request);
@@ -164,6 +175,16 @@ impl Writer {
                 return Ok(());
             }
         }
+    }
+
+    /// Makes the file smaller when most of it is free.
+    fn shrink(&mut self) -> Result<(), redb::Error> {
+        let in_queues = |ledger: &Ledger| ledger.state.body_bytes + ledger.state.count * RECORD_OVERHEAD;
+        let live = self.ledgers.values().map(in_queues).sum::<u64>() + self.stream_bytes;
+        let file = self.shared.data_dir.join(FILE_NAME);
+        // redb's own commits take no quick repair along: the next checkpoint does.
+        self.is_behind |= self.shrinker.shrink(&self.database, &file, live)?;
+        Ok(())
     }
 
     /// Whether a checkpoint would change anything.
@@ -189,8 +210,7 @@ impl Writer {
 
     /// Writes what was collected sums up to.
     pub(super) fn checkpoint(&mut self) -> Result<(), redb::Error> {
-        let database = self.database.clone();
-        let mut txn = database.begin_write()?;
+        let mut txn = self.database.read().begin_write()?;
         txn.set_durability(Durability::Immediate)?;
         txn.set_quick_repair(true);
         let definitions = std::mem::take(&mut self.definitions);
@@ -378,7 +398,7 @@ impl Writer {
         };
         for lane in std::mem::take(&mut self.touched_logs) {
             let Some(log) = self.logs.get_mut(&lane) else { continue };
-            log.write(lane.get(), &mut tables)?;
+            self.stream_bytes = self.stream_bytes.saturating_add_signed(log.write(lane.get(), &mut tables)?);
             if log.is_gone() {
                 self.logs.remove(&lane);
             } else if log.has_rest {
@@ -456,7 +476,7 @@ impl Writer {
 
     /// Notes that the stop is orderly.
     pub(super) fn mark_clean(&self) -> Result<(), redb::Error> {
-        let txn = self.database.begin_write()?;
+        let txn = self.database.read().begin_write()?;
         meta::put(&txn, KEY_CLEAN, 1)?;
         txn.commit()?;
         Ok(())

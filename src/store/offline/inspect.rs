@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use parking_lot::RwLock;
 use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, TableError};
 use serde::Serialize;
 
@@ -128,13 +129,13 @@ pub struct SetAside {
 /// Looks at the store in a directory. Damaged records are left out: see [`verify`](super::verify).
 pub fn inspect(dir: &Path) -> Result<Inspection, StoreError> {
     let file = dir.join(FILE_NAME);
-    let database = Arc::new(open(&file)?);
+    let database = Arc::new(RwLock::new(open(&file)?));
     let look = || -> Result<Inspection, StoreError> {
         let wrong = |cause: redb::Error| damaged(&file, &cause);
-        let format = read_format_of(&database).map_err(wrong)?;
+        let format = read_format_of(&database.read()).map_err(wrong)?;
         // A store of an earlier format is brought up to date in memory, and has what is in its journal alone.
         let Replayed { found, records, damaged, .. } = read_all(&database, dir)?;
-        let mut inspection = figures(&database, found).map_err(wrong)?;
+        let mut inspection = figures(&database.read(), found).map_err(wrong)?;
         (inspection.journal_records, inspection.journal_damaged) = (records, damaged);
         inspection.format = format;
         inspection.file = file.display().to_string();

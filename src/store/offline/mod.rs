@@ -13,6 +13,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use parking_lot::RwLock;
 use redb::backends::InMemoryBackend;
 use redb::{Database, DatabaseError, StorageBackend};
 
@@ -47,8 +48,8 @@ fn damaged(file: &Path, cause: &dyn std::fmt::Display) -> StoreError {
 }
 
 /// Reads what a store has, with what is in its journal alone; nothing of it is written to the disk.
-fn read_all(database: &Arc<Database>, dir: &Path) -> Result<Replayed, StoreError> {
-    prepare(database, &dir.join(FILE_NAME), 0)?;
+fn read_all(database: &Arc<RwLock<Database>>, dir: &Path) -> Result<Replayed, StoreError> {
+    prepare(&database.read(), &dir.join(FILE_NAME), 0)?;
     let path = dir.join(journal::FILE_NAME);
     let journal: Box<dyn StorageBackend> = match File::open(&path) {
         Ok(file) => Box::new(Overlay::new(file).map_err(|cause| damaged(&path, &cause))?),

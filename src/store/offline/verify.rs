@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
+use parking_lot::RwLock;
 use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, TableError, TableHandle};
 use serde::Serialize;
 
@@ -79,7 +80,7 @@ impl Verified {
 pub fn verify(dir: &Path) -> Result<Verified, StoreError> {
     let file = dir.join(FILE_NAME);
     let mut verified = verify_file(&file)?;
-    let database = Arc::new(open(&file)?);
+    let database = Arc::new(RwLock::new(open(&file)?));
     match guarded(|| super::read_all(&database, dir)) {
         Ok(Ok(Replayed { damaged: 0, .. })) => {}
         Ok(Ok(Replayed { damaged, .. })) => {

@@ -30,7 +30,7 @@ const NAME: &str = "batches";
 const SETTLED_NAME: &str = "settled";
 
 /// Octets at which a batch is cut.
-pub(in crate::store) const BATCH_BYTES: usize = 60 * 1024;
+pub(in crate::store) const BATCH_BYTES: usize = 64 * 1024 - 512;
 
 const FORMAT: u8 = 2;
 /// Its checksum says nothing of the key.
