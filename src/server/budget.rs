@@ -1,9 +1,9 @@
 //! How much memory the messages of all queues hold together, and what is done when that is too much.
 //!
 //! Every queue counts its messages here, a share of each arena; what several queues share is counted for each of them.
-//! While the sum is above the budget, queues leave to the disk what need not survive too (below it only what is stored
-//! anyway), and the sweeper visits them all, those that nobody uses too. The nearer the budget, the less a queue keeps ahead
-//! of its consumers.
+//! While the sum is above half of the budget, queues leave to the disk what need not survive too (below it only what is
+//! stored anyway), and the sweeper visits them all, those that nobody uses too: the other half is for what comes while the
+//! disk writes. The nearer that, the less a queue keeps ahead of its consumers.
 //!
 //! The figures are atomics: a queue reports under its lock, when it changed by more than [`NOTE_BYTES`].
 
@@ -31,6 +31,7 @@ const SWEEP_QUEUES: usize = 128;
 /// The budget and what is used of it.
 #[derive(Debug)]
 pub(crate) struct Budget {
+    /// Octets in use from which on memory is short.
     limit: usize,
     used: AtomicUsize,
     /// Octets that a queue keeps ahead of its cursor at this moment.
@@ -39,13 +40,10 @@ pub(crate) struct Budget {
 }
 
 impl Budget {
-    pub(super) fn new(limit_bytes: u64) -> Self {
-        Self {
-            limit: usize::try_from(limit_bytes).unwrap_or(usize::MAX),
-            used: AtomicUsize::new(0),
-            window: Arc::new(AtomicUsize::new(window(usize::try_from(limit_bytes).unwrap_or(usize::MAX)))),
-            exceeded: Notify::new(),
-        }
+    pub(super) fn new(budget_bytes: u64) -> Self {
+        let limit = usize::try_from(budget_bytes / 2).unwrap_or(usize::MAX);
+        let window = Arc::new(AtomicUsize::new(window(limit)));
+        Self { limit, used: AtomicUsize::new(0), window, exceeded: Notify::new() }
     }
 
     /// A queue holds `now` octets, and told `noted` last.
@@ -134,7 +132,7 @@ mod tests {
 
     #[test]
     fn the_window_shrinks_as_the_budget_is_used_up() {
-        let budget = Budget::new(32 << 20);
+        let budget = Budget::new(64 << 20);
         let (mut one, mut other) = (0, 0);
         assert_eq!(budget.window(), WINDOW_BYTES);
         budget.note(&mut one, 24 << 20);
