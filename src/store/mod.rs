@@ -2,12 +2,12 @@
 //!
 //! Connections hand whole [`Transaction`]s to the store and get a [`Ticket`]; what one transaction does to several queues is
 //! on disk as a whole or not at all. Durability comes back as a watermark ([`Store::durable`]); whoever waits is woken once
-//! for each commit. Two implementations: `disk` (redb: one writer thread, group commit) and `memory` (nothing survives).
+//! for each write. Two implementations: `disk` (a journal, and redb behind it) and `memory` (nothing survives).
 //!
-//! Invariants: a ticket is durable only after an fsynced commit that contains its transaction; a sequence number is
+//! Invariants: a ticket is durable only after an fsynced write that contains its transaction; a sequence number is
 //! appended at most once and settled at most once; operations of different transactions on one queue may arrive in another
 //! order than the queue made them, so a settlement may come before its append. Streams get their numbers here, in the
-//! order of transactions, and are told after the commit and before its ticket counts as durable ([`LogSink`]).
+//! order of transactions, and are told after the fsync and before its ticket counts as durable ([`LogSink`]).
 
 mod appender;
 mod backlog;
