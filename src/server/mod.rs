@@ -21,4 +21,4 @@ mod work;
 
 #[cfg(test)]
 #[path = "../../tests/sim/mod.rs"]
-mod sim;
+pub(crate) mod sim;

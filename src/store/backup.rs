@@ -8,7 +8,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use redb::{Database, Durability, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, TableHandle};
+use redb::{Database, Durability, ReadTransaction, ReadableTable, TableDefinition, TableHandle};
 use serde::{Deserialize, Serialize};
 
 use super::StoreError;
@@ -33,8 +33,8 @@ pub struct BackedUp {
     pub damaged: u64,
 }
 
-/// Copies a store to a file that is not there yet.
-pub(super) fn backup(database: &Database, file: &Path) -> Result<BackedUp, StoreError> {
+/// Copies a store as of one moment to a file that is not there yet.
+pub(super) fn backup(moment: &ReadTransaction, file: &Path) -> Result<BackedUp, StoreError> {
     let wrong = |cause: io::Error| StoreError::new(format!("cannot write {}: {cause}", file.display()));
     if file.try_exists().map_err(wrong)? {
         return Err(StoreError::new(format!("{} is there already", file.display())));
@@ -42,7 +42,7 @@ pub(super) fn backup(database: &Database, file: &Path) -> Result<BackedUp, Store
     let mut part = file.as_os_str().to_owned();
     part.push(".part");
     let part = Part::create(PathBuf::from(part))?;
-    let copied = copy(database, &part).map_err(|cause| {
+    let copied = copy(moment, &part).map_err(|cause| {
         StoreError::new(format!("the store could not be copied to {}: {cause}", part.path.display()))
     })?;
     let written = File::open(&part.path).map_err(wrong)?;
@@ -85,24 +85,23 @@ impl Drop for Part {
     }
 }
 
-fn copy(database: &Database, part: &Part) -> Result<BackedUp, redb::Error> {
-    let from = database.begin_read()?;
+fn copy(from: &ReadTransaction, part: &Part) -> Result<BackedUp, redb::Error> {
     let mut to = Database::builder().set_cache_size(CACHE_BYTES).create(&part.path)?;
     let mut done = BackedUp::default();
     for table in NUMBERED {
-        copy_table(&from, &to, table, &mut done, |key, value| seal::open(table.name(), *key, value).is_some())?;
+        copy_table(from, &to, table, &mut done, |key, value| seal::open(table.name(), *key, value).is_some())?;
     }
     for table in SEQUENCED {
-        copy_table(&from, &to, table, &mut done, |key, value| {
+        copy_table(from, &to, table, &mut done, |key, value| {
             let is_batch = table.name() == super::schema::batches::BATCHES.name();
             if is_batch { read_shape(*key, value).is_some() } else { seal::open(table.name(), *key, value).is_some() }
         })?;
     }
     for table in named() {
-        copy_table(&from, &to, table, &mut done, |key, value| seal::open(table.name(), *key, value).is_some())?;
+        copy_table(from, &to, table, &mut done, |key, value| seal::open(table.name(), *key, value).is_some())?;
     }
     let txn = to.begin_write()?;
-    if let Some(format) = read_format(&from)? {
+    if let Some(format) = read_format(from)? {
         meta::put_format(&txn, format)?;
     }
     txn.commit()?;

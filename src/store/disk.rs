@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 use fs4::FileExt;
 use parking_lot::{Condvar, Mutex, RwLock};
 use redb::backends::FileBackend;
-use redb::{Database, StorageBackend};
+use redb::{Database, ReadableDatabase, StorageBackend};
 use tracing::{error, info};
 
 use super::appender::Appender;
@@ -382,7 +382,10 @@ impl Store for DiskStore {
         if !self.checkpoint() {
             return Err(StoreError::new("the store failed; see the broker's log"));
         }
-        backup(&database.read(), file)
+        // Publishers and readers go on while it is copied.
+        let moment =
+            database.read().begin_read().map_err(|cause| failed(&self.shared.data_dir, "cannot read", &cause))?;
+        backup(&moment, file)
     }
 
     fn is_saturated(&self) -> bool {
@@ -425,7 +428,7 @@ mod tests {
     use std::time::Duration;
 
     use leveret_protocol::{FieldTable, ShortString};
-    use redb::{ReadableDatabase, ReadableTable};
+    use redb::ReadableTable;
 
     use super::*;
     use crate::engine::message::{Arena, ArenaBuilder, Body, MessageParts, Timestamp};

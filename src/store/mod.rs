@@ -14,6 +14,8 @@ mod backlog;
 mod backup;
 mod damage;
 pub mod disk;
+#[cfg(test)]
+mod faults;
 mod journal;
 mod ledger;
 mod log;

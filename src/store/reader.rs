@@ -1,7 +1,8 @@
 //! Brings stored messages back, on a thread of its own.
 
-use std::sync::mpsc;
-use std::time::Duration;
+use std::collections::{HashSet, VecDeque};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::{Duration, Instant};
 
 use parking_lot::RwLock;
 use redb::{Database, ReadTransaction, ReadableDatabase, TableError};
@@ -16,6 +17,7 @@ use super::schema::logs::{LOGS, LogState};
 use super::schema::queues::QUEUES;
 use super::spill::Spill;
 use super::{LoadReply, LoadRequest};
+use crate::panics::contained;
 use crate::server::clock;
 
 /// How long to wait after a failed read before the next one.
@@ -27,43 +29,87 @@ pub(super) fn read_loop(
     spill: &Spill,
     requests: &mpsc::Receiver<LoadRequest>,
 ) {
-    while let Ok(request) = requests.recv() {
+    let mut reader = Reader { database, shared, spill, failing: HashSet::new() };
+    // What could not be read is tried again; others do not wait for it.
+    let mut later: VecDeque<(Instant, LoadRequest)> = VecDeque::new();
+    loop {
+        let next = match later.front() {
+            None => requests.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some((due, _)) => requests.recv_timeout(due.saturating_duration_since(clock::instant())),
+        };
+        let request = match next {
+            Ok(request) => request,
+            Err(RecvTimeoutError::Timeout) => match later.pop_front() {
+                Some((_, request)) => request,
+                None => continue,
+            },
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
         let is_behind = shared.backlog.is_behind();
         let catch_up = || is_behind && shared.backlog.request();
-        answer(database, shared, spill, request, || std::thread::sleep(READ_RETRY), catch_up);
+        match reader.read(&request, catch_up) {
+            Some(reply) => (request.reply)(reply),
+            None => later.push_back((clock::instant() + READ_RETRY, request)),
+        }
     }
 }
 
-/// Answers a request; `wait` is called before the answer that nothing can be read, `catch_up` when the database may lack what
-/// is wanted: whether it has more now.
+/// Answers a request at once, if need be with nothing: then the queue asks again. `catch_up` is called when the database may
+/// lack what is wanted: whether it has more now.
+#[cfg(test)]
 pub(super) fn answer(
     database: &RwLock<Database>,
     shared: &Shared,
     spill: &Spill,
     request: LoadRequest,
-    wait: impl FnOnce(),
     catch_up: impl FnOnce() -> bool,
 ) {
-    let found = load(&database.read(), shared, &request).and_then(|reply| {
-        // The end of what the database has may not be the end of what there is.
-        let again = request.latest && reply.complete_below == u64::MAX && catch_up();
-        let mut reply = if again { load(&database.read(), shared, &request)? } else { reply };
-        spill.complete(&request, &mut reply)?;
-        Ok(reply)
-    });
-    let reply = found.unwrap_or_else(|cause| {
-        error!(
-            lane = request.lane.get(),
-            from_seq = request.from_seq,
-            file = %shared.data_dir.join(FILE_NAME).display(),
-            %cause,
-            "messages cannot be read"
-        );
-        // Nothing is given up: the queue asks again.
-        wait();
-        LoadReply { complete_below: request.from_seq, ..LoadReply::default() }
-    });
-    (request.reply)(reply);
+    let reply = Reader { database, shared, spill, failing: HashSet::new() }.read(&request, catch_up);
+    let nothing = LoadReply { complete_below: request.from_seq, ..LoadReply::default() };
+    (request.reply)(reply.unwrap_or(nothing));
+}
+
+struct Reader<'a> {
+    database: &'a RwLock<Database>,
+    shared: &'a Shared,
+    spill: &'a Spill,
+    /// Lanes that cannot be read, and were reported.
+    failing: HashSet<u64>,
+}
+
+impl Reader<'_> {
+    /// Reads what is asked for; `None` if it cannot be read now.
+    fn read(&mut self, request: &LoadRequest, catch_up: impl FnOnce() -> bool) -> Option<LoadReply> {
+        let Self { database, shared, spill, .. } = *self;
+        let lane = request.lane.get();
+        // redb panics where it finds pages that it did not write.
+        let found = contained(|| {
+            let reply = load(&database.read(), shared, request)?;
+            // The end of what the database has may not be the end of what there is.
+            let again = request.latest && reply.complete_below == u64::MAX && catch_up();
+            let mut reply = if again { load(&database.read(), shared, request)? } else { reply };
+            spill.complete(request, &mut reply)?;
+            Ok::<_, redb::Error>(reply)
+        });
+        let cause = match found {
+            Ok(Ok(reply)) => {
+                self.failing.remove(&lane);
+                return Some(reply);
+            }
+            Ok(Err(cause)) => cause.to_string(),
+            Err(panic) => format!("the file is damaged: {panic}"),
+        };
+        if self.failing.insert(lane) {
+            error!(
+                lane,
+                from_seq = request.from_seq,
+                file = %shared.data_dir.join(FILE_NAME).display(),
+                cause,
+                "messages cannot be read; trying again and again"
+            );
+        }
+        None
+    }
 }
 
 /// Reads the live messages of a lane from a sequence number on. A damaged batch is reported, given to the writer to be set

@@ -139,7 +139,7 @@ impl Stepped {
         match self.requests.try_recv() {
             Ok(request) => {
                 let catch_up = || catch_up(&self.store, &mut self.writer);
-                answer(&self.database, self.store.shared(), self.store.shelf(), request, || (), catch_up);
+                answer(&self.database, self.store.shared(), self.store.shelf(), request, catch_up);
                 true
             }
             Err(_) => false,

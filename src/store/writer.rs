@@ -38,7 +38,7 @@ use super::{LaneKey, Op, Ticket};
 use crate::engine::directory::DirectoryChange;
 use crate::engine::queue::QueueId;
 use crate::engine::vhost::Change;
-use crate::panics::StopOnPanic;
+use crate::panics::{StopOnPanic, contained};
 use crate::server::clock;
 
 /// Octets of the journal after which a checkpoint is due: well below its size, so that the journal goes on meanwhile.
@@ -142,12 +142,21 @@ impl Writer {
     /// Follows the journal until the store is closed or a commit fails.
     pub(super) fn run(mut self) {
         let _trust = StopOnPanic("the store");
-        let result = self.follow();
+        // redb panics where it finds pages that it did not write. What the database has then is as it was.
+        let mut result = contained(|| self.follow());
         self.shared.backlog.end();
         if self.shared.has_failed() {
             return;
         }
-        if let Err(cause) = result.and_then(|()| self.mark_clean()) {
+        if matches!(result, Ok(Ok(()))) {
+            result = contained(|| self.mark_clean());
+        }
+        let cause = match result {
+            Ok(Ok(())) => None,
+            Ok(Err(cause)) => Some(cause.to_string()),
+            Err(panic) => Some(format!("it is damaged: {panic}; see 'leveret verify'")),
+        };
+        if let Some(cause) = cause {
             error!(
                 file = %self.shared.data_dir.join(FILE_NAME).display(),
                 %cause,

@@ -32,6 +32,8 @@ struct State {
     files: [Content; 2],
     /// Operations until it fails.
     fails_after: Option<u64>,
+    /// Reads until one fails; those after it do not.
+    read_fails_after: Option<u64>,
     dead: bool,
 }
 
@@ -74,42 +76,52 @@ impl Content {
 
 /// The disk of a simulated broker; clones are the same disk.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Disk(Arc<Mutex<State>>);
+pub(crate) struct Disk(Arc<Mutex<State>>);
 
 /// One of its files.
 #[derive(Debug)]
-pub(super) struct DiskFile {
+pub(crate) struct DiskFile {
     disk: Disk,
     number: usize,
 }
 
 impl Disk {
     /// One of its files.
-    pub(super) fn file(&self, number: usize) -> DiskFile {
+    pub(crate) fn file(&self, number: usize) -> DiskFile {
         DiskFile { disk: self.clone(), number }
     }
 
     /// Has it fail after this many more writes and syncs.
-    pub(super) fn fail_after(&self, operations: u64) {
+    pub(crate) fn fail_after(&self, operations: u64) {
         self.0.lock().fails_after = Some(operations);
     }
 
+    /// Has one read fail after this many more.
+    pub(crate) fn fail_read_after(&self, reads: u64) {
+        self.0.lock().read_fails_after = Some(reads);
+    }
+
+    /// Whether no read has failed since it was told to.
+    pub(crate) fn awaits_read(&self) -> bool {
+        self.0.lock().read_fails_after.is_some()
+    }
+
     /// It will not fail. False when it has done so already.
-    pub(super) fn heal(&self) -> bool {
+    pub(crate) fn heal(&self) -> bool {
         let mut state = self.0.lock();
         state.fails_after = None;
         !state.dead
     }
 
     /// The power is gone: the disk that is found afterwards.
-    pub(super) fn crash(&self, random: &mut Random) -> Self {
+    pub(crate) fn crash(&self, random: &mut Random) -> Self {
         let mut state = self.0.lock();
         state.dead = true;
         Self::holding(state.files.each_mut().map(|file| file.crash(random)))
     }
 
     /// The disk after an orderly stop.
-    pub(super) fn reopened(&self) -> Self {
+    pub(crate) fn reopened(&self) -> Self {
         let mut state = self.0.lock();
         state.dead = true;
         Self::holding(state.files.each_mut().map(|file| std::mem::take(&mut file.synced)))
@@ -138,7 +150,15 @@ impl StorageBackend for DiskFile {
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let state = self.disk.0.lock();
+        let mut state = self.disk.0.lock();
+        if let Some(left) = &mut state.read_fails_after {
+            if let Some(fewer) = left.checked_sub(1) {
+                *left = fewer;
+            } else {
+                state.read_fails_after = None;
+                return Err(io::Error::other("the simulated disk cannot read this"));
+            }
+        }
         let offset = position(offset);
         let octets = state.files[self.number].current.get(offset..offset + out.len());
         out.copy_from_slice(octets.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?);

@@ -12,7 +12,7 @@
 
 mod acts;
 mod client;
-mod disk;
+pub(crate) mod disk;
 mod entities;
 mod faults;
 mod invariants;
@@ -20,7 +20,7 @@ mod late;
 mod log;
 mod plan;
 mod queues;
-mod random;
+pub(crate) mod random;
 mod wire;
 mod world;
 

@@ -3,6 +3,7 @@
 //! `format-N-clean` was stopped in good order, `format-N-killed` was killed; `fill.py` made both with a broker of that
 //! format. The text beside each says what must be found.
 
+mod flips;
 mod listing;
 
 use std::io::Read;
