@@ -17,6 +17,9 @@ const FILE_MIN_BYTES: u64 = 32 * 1024 * 1024;
 /// The most content that is moved.
 const LIVE_MAX_BYTES: u64 = 512 * 1024 * 1024;
 
+/// What must be free on the disk beyond twice what is moved.
+const ROOM_BYTES: u64 = 8 * 1024 * 1024;
+
 /// How long to wait for those who read.
 const WAIT: Duration = Duration::from_secs(1);
 
@@ -37,6 +40,11 @@ impl Shrinker {
     pub(super) fn shrink(&mut self, database: &RwLock<Database>, file: &Path, live: u64) -> Result<bool, redb::Error> {
         // Nothing is known of a disk in memory.
         let Some(used) = used_bytes(file).filter(|used| self.is_due(*used, live)) else { return Ok(false) };
+        // A full disk would be the end of the database as it is open: what is moved needs room before it leaves any.
+        let free = file.parent().and_then(|directory| fs4::available_space(directory).ok());
+        if free.is_some_and(|free| free < 2 * live + ROOM_BYTES) {
+            return Ok(false);
+        }
         // Whoever reads is soon done, but for a backup.
         let Some(mut database) = database.try_write_for(WAIT) else { return Ok(false) };
         match database.compact() {
