@@ -5,7 +5,8 @@
     fill.py PORT LEVERET DIR/control.sock
 
 Needs pika. Once it says "ready", stop the broker (or kill it) while this still holds deliveries that it does not ack, then
-end this. `gzip -9` of `DIR/leveret.redb` is `format-N-clean.redb.gz` or `format-N-killed.redb.gz`; what must be found in it
+end this. `gzip -9` of `DIR/leveret.redb` is `format-N-clean.redb.gz` or `format-N-killed.redb.gz`, that of
+`DIR/leveret.journal` `format-N-killed.journal.gz`; what must be found in it
 stands in the text file of that name, which `LEVERET_WRITE_EXPECTED=1 cargo test --test stores` writes: read it.
 """
 import subprocess

@@ -16,12 +16,18 @@ fn here() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/stores")
 }
 
-/// Puts a checked-in store into a directory.
+/// Puts a checked-in store into a directory, with its journal if it has one.
 fn unpack(name: &str, dir: &Path) {
-    let packed = std::fs::File::open(here().join(name).with_extension("redb.gz")).expect("checked in");
-    let mut octets = Vec::new();
-    flate2::read::GzDecoder::new(packed).read_to_end(&mut octets).expect("packed by gzip");
-    std::fs::write(dir.join("leveret.redb"), octets).expect("written");
+    for (extension, file) in [("redb.gz", "leveret.redb"), ("journal.gz", "leveret.journal")] {
+        let packed = here().join(name).with_extension(extension);
+        if extension == "journal.gz" && !packed.exists() {
+            continue;
+        }
+        let packed = std::fs::File::open(packed).expect("checked in");
+        let mut octets = Vec::new();
+        flate2::read::GzDecoder::new(packed).read_to_end(&mut octets).expect("packed by gzip");
+        std::fs::write(dir.join(file), octets).expect("written");
+    }
 }
 
 fn open(dir: &Path) -> String {
@@ -56,4 +62,14 @@ fn a_store_of_format_1_opens_and_has_everything() {
 #[test]
 fn a_store_of_format_1_that_was_not_stopped_opens_and_has_everything() {
     check("format-1-killed");
+}
+
+#[test]
+fn a_store_of_format_2_opens_and_has_everything() {
+    check("format-2-clean");
+}
+
+#[test]
+fn a_store_of_format_2_that_was_not_stopped_has_what_is_in_its_journal() {
+    check("format-2-killed");
 }
