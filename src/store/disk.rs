@@ -28,7 +28,7 @@ use super::{BackedUp, Damage, LaneKey, LoadRequest, Op, Recovered, Store, StoreE
 use crate::panics::contained;
 
 /// Octets of messages that may wait for the journal before publishers are held back.
-const MAILBOX_BYTES: usize = 16 * 1024 * 1024;
+const MAILBOX_BYTES: usize = 8 * 1024 * 1024;
 /// redb's page cache. Messages are read once, front to back, so a large one would buy nothing.
 pub(super) const CACHE_BYTES: usize = 16 * 1024 * 1024;
 /// The database's file in the data directory.

@@ -42,7 +42,7 @@ use crate::panics::{StopOnPanic, contained};
 use crate::server::clock;
 
 /// Octets of the journal after which a checkpoint is due: well below its size, so that the journal goes on meanwhile.
-const CHECKPOINT_BYTES: u64 = 12 * 1024 * 1024;
+const CHECKPOINT_BYTES: u64 = 6 * 1024 * 1024;
 /// How long what is in the journal waits for more before a checkpoint.
 const CHECKPOINT_AFTER: Duration = Duration::from_secs(1);
 

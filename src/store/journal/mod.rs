@@ -33,7 +33,7 @@ pub(super) use replay::scan;
 /// The journal's file in the data directory.
 pub(super) const FILE_NAME: &str = "leveret.journal";
 /// Octets of the ring. It bounds what a start after a crash replays, and what waits in memory for the database.
-pub(super) const CAPACITY: u64 = 32 * 1024 * 1024;
+pub(super) const CAPACITY: u64 = 16 * 1024 * 1024;
 
 const MAGIC: [u8; 8] = *b"LVRTJNL1";
 const HEADER: usize = 40;
