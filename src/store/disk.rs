@@ -425,108 +425,22 @@ impl Store for DiskStore {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::time::Duration;
 
-    use leveret_protocol::{FieldTable, ShortString};
+    use leveret_protocol::ShortString;
     use redb::ReadableTable;
 
     use super::*;
-    use crate::engine::message::{Arena, ArenaBuilder, Body, MessageParts, Timestamp};
-    use crate::engine::queue::{Kept, QueueId, Settled};
+    use crate::engine::queue::QueueId;
     use crate::engine::stream::Block;
-    use crate::engine::vhost::{Change, QueueRecord};
+    use crate::engine::vhost::Change;
     use crate::store::schema::batches::BATCHES;
     use crate::store::schema::logs::{BLOCKS, LOGS};
     use crate::store::schema::meta::{self, FORMAT};
-    use crate::store::{LoadReply, LogSink, LogUpdate};
+    use crate::store::testing::{append, arena, declare, load, numbers, open, settle, stored, submit, wait};
+    use crate::store::{LogSink, LogUpdate};
 
     const QUEUE: QueueId = QueueId::new(1);
     const LANE: LaneKey = LaneKey::new(QUEUE, 0);
-
-    fn arena(first: u32, count: u32, size: usize) -> Arc<Arena> {
-        let mut builder = ArenaBuilder::new();
-        for number in first..first + count {
-            let mut body = number.to_be_bytes().to_vec();
-            body.resize(size.max(4), 7);
-            builder.push(&MessageParts {
-                exchange: b"",
-                routing_key: b"q",
-                properties: &[0x10, 0, 2],
-                body: Body::Shared(body.into()),
-                persistent: true,
-                priority: 0,
-                expiration_ms: None,
-                broker_deaths: false,
-                enqueued_at: Timestamp::from_millis(1),
-            });
-        }
-        builder.finish()
-    }
-
-    fn open(dir: &Path) -> (DiskStore, Recovered) {
-        DiskStore::open(dir, 1, || panic!("no commit fails here")).expect("opens")
-    }
-
-    fn wait(store: &DiskStore, ticket: Ticket) {
-        while store.durable() < ticket {
-            std::thread::sleep(Duration::from_micros(200));
-        }
-    }
-
-    fn submit(store: &DiskStore, ops: Vec<Op>) {
-        let ticket = store.submit(Transaction { ops, waiter: None });
-        wait(store, ticket);
-    }
-
-    fn declare() -> Op {
-        let record = QueueRecord {
-            id: QUEUE,
-            name: ShortString::from_static("q"),
-            durable: true,
-            auto_delete: false,
-            exclusive_owner: None,
-            arguments: FieldTable::new(),
-            delays: false,
-        };
-        Op::Define { vhost: ShortString::from_static("/"), change: Change::QueueAdded(record) }
-    }
-
-    fn append(first_seq: u64, count: u32, size: usize) -> Op {
-        let first = u32::try_from(first_seq).expect("small");
-        Op::Append { lane: LANE, first_seq, arena: arena(first, count, size), index: 0, count }
-    }
-
-    fn settle(first_seq: u64, last_seq: u64, size: u64) -> Op {
-        let count = last_seq - first_seq + 1;
-        Op::Settled {
-            lane: LANE,
-            settled: Settled { first_seq, last_seq, count, body_bytes: count * size, kept: Kept::Durable },
-        }
-    }
-
-    /// The numbers in the bodies of everything stored, read in pieces.
-    fn stored(store: &DiskStore, mut from_seq: u64) -> Vec<u32> {
-        let mut numbers = Vec::new();
-        assert!(store.checkpoint());
-        loop {
-            let (sender, receiver) = mpsc::channel();
-            let reply = Box::new(move |reply| sender.send(reply).expect("somebody waits"));
-            store.load(LoadRequest { lane: LANE, from_seq, max_bytes: 100_000, latest: false, window: None, reply });
-            let LoadReply { loaded, complete_below, .. } = receiver.recv().expect("answered");
-            for part in loaded {
-                for nth in 0..part.count {
-                    let body = part.arena.message(part.index + nth).body();
-                    let number = u32::from_be_bytes(body[..4].try_into().expect("four octets"));
-                    assert_eq!(u64::from(number), part.first_seq + u64::from(nth));
-                    numbers.push(number);
-                }
-            }
-            if complete_below == u64::MAX {
-                return numbers;
-            }
-            from_seq = complete_below;
-        }
-    }
 
     #[test]
     fn messages_and_definitions_survive_a_restart_in_order() {
@@ -535,11 +449,11 @@ mod tests {
             let path = dir.path().join(size.to_string());
             let (store, recovered) = open(&path);
             assert!(recovered.clean && recovered.queues.is_empty());
-            submit(&store, vec![declare()]);
-            submit(&store, vec![append(0, count, size)]);
-            submit(&store, vec![append(count.into(), count, size)]);
+            submit(&store, vec![declare(1, "classic")]);
+            submit(&store, vec![append(1, 0, count, size)]);
+            submit(&store, vec![append(1, count.into(), count, size)]);
             let body = size as u64;
-            submit(&store, vec![settle(0, 1, body), settle(4, 4, body)]);
+            submit(&store, vec![settle(1, 0, 1, body), settle(1, 4, 4, body)]);
             store.close();
             let (store, recovered) = open(&path);
             assert!(recovered.clean);
@@ -550,10 +464,10 @@ mod tests {
                 (u64::from(count) * 2 - 3, u64::from(count) * 2, 2)
             );
             assert_eq!(lanes[0].body_bytes, lanes[0].count * body);
-            let expected: Vec<u32> = (0..2 * count).filter(|number| ![0, 1, 4].contains(number)).collect();
-            assert_eq!(stored(&store, 0), expected);
-            submit(&store, vec![settle(2, 3, body), settle(5, u64::from(count) * 2 - 1, body)]);
-            assert!(stored(&store, 0).is_empty());
+            let expected: Vec<u64> = (0..2 * u64::from(count)).filter(|number| ![0, 1, 4].contains(number)).collect();
+            assert_eq!(stored(&store, LANE), expected);
+            submit(&store, vec![settle(1, 2, 3, body), settle(1, 5, u64::from(count) * 2 - 1, body)]);
+            assert!(stored(&store, LANE).is_empty());
             store.close();
             let (_, recovered) = open(&path);
             assert_eq!(recovered.queues[0].2[0].count, 0);
@@ -564,7 +478,9 @@ mod tests {
     fn a_store_that_was_not_closed_says_so_and_flags_everything() {
         let dir = tempfile::tempdir().expect("directory");
         let (store, _) = open(dir.path());
-        submit(&store, vec![declare(), append(0, 10, 16)]);
+        // In the journal alone.
+        let ops = vec![declare(1, "classic"), append(1, 0, 10, 16)];
+        wait(&store, store.submit(Transaction { ops, waiter: None }));
         let copy = tempfile::tempdir().expect("directory");
         for name in [FILE_NAME, journal::FILE_NAME] {
             std::fs::copy(dir.path().join(name), copy.path().join(name)).expect("copied");
@@ -573,7 +489,7 @@ mod tests {
         let (store, recovered) = open(copy.path());
         assert!(!recovered.clean);
         assert_eq!(recovered.queues[0].2[0].redelivered_below, 10);
-        assert_eq!(stored(&store, 0).len(), 10);
+        assert_eq!(stored(&store, LANE).len(), 10);
         store.close();
     }
 
@@ -581,11 +497,11 @@ mod tests {
     fn a_deleted_queue_takes_its_messages_along() {
         let dir = tempfile::tempdir().expect("directory");
         let (store, _) = open(dir.path());
-        submit(&store, vec![declare(), append(0, 10, 16)]);
+        submit(&store, vec![declare(1, "classic"), append(1, 0, 10, 16)]);
         let removed = Op::Define { vhost: ShortString::from_static("/"), change: Change::QueueRemoved(QUEUE) };
         submit(&store, vec![removed]);
-        submit(&store, vec![append(10, 5, 16)]);
-        assert!(stored(&store, 0).is_empty());
+        submit(&store, vec![append(1, 10, 5, 16)]);
+        assert!(stored(&store, LANE).is_empty());
         store.close();
         let (_, recovered) = open(dir.path());
         assert!(recovered.queues.is_empty());
@@ -621,7 +537,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("directory");
         let told = Arc::new(Told::default());
         let (store, _) = open(dir.path());
-        submit(&store, vec![declare(), log(&told, 0, 10, 16), log(&told, 10, 500, 1000)]);
+        submit(&store, vec![declare(1, "classic"), log(&told, 0, 10, 16), log(&told, 10, 500, 1000)]);
         for first in 510..520 {
             submit(&store, vec![log(&told, first, 1, 70_000)]);
         }
@@ -633,17 +549,17 @@ mod tests {
         assert!(found.blocks.len() > 8);
         assert_eq!(found.blocks.iter().map(|block| block.count).sum::<u64>(), 520);
         assert!(found.blocks.is_sorted_by(|a, b| a.end_seq() == b.first_seq));
-        assert_eq!(stored(&store, 0), (0..520).collect::<Vec<_>>());
-        assert_eq!(stored(&store, 515), (515..520).collect::<Vec<_>>());
+        assert_eq!(stored(&store, LANE), (0..520).collect::<Vec<_>>());
+        assert_eq!(numbers(&load(&store, LANE, 515)), (515..520).collect::<Vec<_>>());
         let below_seq = found.blocks[4].first_seq;
         submit(&store, vec![Op::Truncate { lane: LANE, below_seq }, log(&told, 520, 1, 16)]);
         assert_eq!(told.parts.lock().last(), Some(&(520, 1)));
-        let left: Vec<_> = (u32::try_from(below_seq).expect("small")..521).collect();
-        assert_eq!(stored(&store, 0), left);
+        let left: Vec<_> = (below_seq..521).collect();
+        assert_eq!(stored(&store, LANE), left);
         store.close();
         let (store, recovered) = open(dir.path());
         assert_eq!(recovered.logs[&QUEUE].blocks.first().map(|block| block.first_seq), Some(below_seq));
-        assert_eq!(stored(&store, 0), left);
+        assert_eq!(stored(&store, LANE), left);
         store.close();
     }
 
@@ -652,7 +568,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("directory");
         let told = Arc::new(Told::default());
         let (store, _) = open(dir.path());
-        let mut ops = vec![declare()];
+        let mut ops = vec![declare(1, "classic")];
         ops.extend((0..700).map(|first| log(&told, first, 1, 61_000)));
         submit(&store, ops);
         let below_seq = told.blocks.lock().keys().next_back().copied().expect("blocks");

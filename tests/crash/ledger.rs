@@ -50,6 +50,8 @@ struct Token {
     at: Option<Queue>,
     exists: Certainty,
     acked: Certainty,
+    /// How many operations may have taken it away: it goes back to its queue when a consumer goes, and to another one.
+    takers: u32,
     /// Whether it left its home for the graveyard because somebody said so.
     rejected: Certainty,
     /// It was there at the last look.
@@ -198,8 +200,15 @@ impl Ledger {
 
     fn add(&mut self, sent: Sent, exists: Certainty, event: String) {
         let at = |home| (exists != Certainty::No).then_some(home);
-        let token =
-            |home| Token { home, at: at(home), exists, acked: Certainty::No, rejected: Certainty::No, old: false };
+        let token = |home| Token {
+            home,
+            at: at(home),
+            exists,
+            acked: Certainty::No,
+            takers: 0,
+            rejected: Certainty::No,
+            old: false,
+        };
         let tokens = sent.route.queues().into_iter().map(token).collect();
         let known = Known { sent, tokens, delivered: BTreeMap::new(), history: vec![(self.round, event)] };
         if exists == Certainty::No {
@@ -248,7 +257,10 @@ impl Ledger {
                 Some(token) if queue == Queue::TxIn && certainty != Certainty::No && token.acked != Certainty::No => {
                     self.problem("acked in two transactions", id);
                 }
-                Some(token) => token.acked = token.acked.max(certainty),
+                Some(token) => {
+                    token.acked = token.acked.max(certainty);
+                    token.takers += u32::from(certainty != Certainty::No);
+                }
                 None => self.problem(&format!("delivered from {}, where it cannot be", queue.name()), id),
             }
         }
@@ -270,6 +282,11 @@ impl Ledger {
         self.note(id, format!("{verdict:?} in {}{}", queue.name(), if stored { ", stored" } else { "" }));
         let certainty = if stored { Certainty::Yes } else { Certainty::Perhaps };
         self.totals.settled_for_sure += usize::from(stored && verdict != Verdict::Requeue);
+        if verdict != Verdict::Requeue
+            && let Some(token) = self.token_in(id, queue)
+        {
+            token.takers += 1;
+        }
         match (self.token_in(id, queue), verdict) {
             // Reported with the delivery.
             (None, _) | (_, Verdict::Requeue) => {}
@@ -295,6 +312,7 @@ impl Ledger {
                 if token.acked == Certainty::No {
                     removed.push((*id, queue));
                 }
+                token.takers += 1;
                 token.acked = token.acked.max(certainty);
             }
         }
@@ -312,6 +330,7 @@ impl Ledger {
             let Some(known) = self.messages.get_mut(id) else { continue };
             for token in known.tokens.iter_mut().filter(|token| queues.contains(&token.home)) {
                 token.acked = token.acked.max(Certainty::Perhaps);
+                token.takers += 1;
             }
         }
     }
@@ -521,11 +540,12 @@ impl Ledger {
             let unacked = tokens.iter().any(|token| token.home == home && token.acked == Certainty::No);
             unacked && !is_there(&(id, home))
         };
-        // Only of what certainly existed does absence say that the ack was carried out.
+        // Only of what certainly existed, and nobody else may have taken, does absence say that the ack was carried out.
         let is_acked = |token: &(MessageId, Queue)| {
             let (id, home) = *token;
             let tokens = &self.messages[&id].tokens;
-            let existed = tokens.iter().any(|token| token.home == home && token.exists == Certainty::Yes);
+            let mut mine = tokens.iter().filter(|token| token.home == home);
+            let existed = mine.any(|token| token.exists == Certainty::Yes && token.takers <= 1);
             existed && self.messages[&id].sent.persistent && !is_there(&(id, home))
         };
         let done =
@@ -564,6 +584,7 @@ impl Ledger {
                     at: place,
                     exists: Certainty::Yes,
                     acked: Certainty::No,
+                    takers: 0,
                     rejected: Certainty::No,
                     old: true,
                 };
