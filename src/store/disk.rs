@@ -458,7 +458,7 @@ mod tests {
             let (store, recovered) = open(&path);
             assert!(recovered.clean);
             let [(_, record, lanes)] = recovered.queues.as_slice() else { panic!("{:?}", recovered.queues) };
-            assert_eq!(record.name, "q");
+            assert_eq!(record.name, "q1");
             assert_eq!(
                 (lanes[0].count, lanes[0].next_seq, lanes[0].head_seq),
                 (u64::from(count) * 2 - 3, u64::from(count) * 2, 2)
@@ -550,7 +550,8 @@ mod tests {
         assert_eq!(found.blocks.iter().map(|block| block.count).sum::<u64>(), 520);
         assert!(found.blocks.is_sorted_by(|a, b| a.end_seq() == b.first_seq));
         assert_eq!(stored(&store, LANE), (0..520).collect::<Vec<_>>());
-        assert_eq!(numbers(&load(&store, LANE, 515)), (515..520).collect::<Vec<_>>());
+        // One answer has as much as fits.
+        assert_eq!(numbers(&load(&store, LANE, 515)), [515, 516]);
         let below_seq = found.blocks[4].first_seq;
         submit(&store, vec![Op::Truncate { lane: LANE, below_seq }, log(&told, 520, 1, 16)]);
         assert_eq!(told.parts.lock().last(), Some(&(520, 1)));
