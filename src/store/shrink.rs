@@ -36,10 +36,19 @@ impl Shrinker {
         used > FILE_MIN_BYTES + 2 * live && live <= LIVE_MAX_BYTES && used > self.reached + self.reached / 2
     }
 
-    /// Makes the file smaller if that is worth it; whether it did.
-    pub(super) fn shrink(&mut self, database: &RwLock<Database>, file: &Path, live: u64) -> Result<bool, redb::Error> {
+    /// Makes the file smaller if that is worth it; whether it did. `live` counts the content, when that matters.
+    pub(super) fn shrink(
+        &mut self,
+        database: &RwLock<Database>,
+        file: &Path,
+        live: impl FnOnce() -> u64,
+    ) -> Result<bool, redb::Error> {
         // Nothing is known of a disk in memory.
-        let Some(used) = used_bytes(file).filter(|used| self.is_due(*used, live)) else { return Ok(false) };
+        let Some(used) = used_bytes(file).filter(|used| self.is_due(*used, 0)) else { return Ok(false) };
+        let live = live();
+        if !self.is_due(used, live) {
+            return Ok(false);
+        }
         // A full disk would be the end of the database as it is open: what is moved needs room before it leaves any.
         let free = file.parent().and_then(|directory| fs4::available_space(directory).ok());
         if free.is_some_and(|free| free < 2 * live + ROOM_BYTES) {

@@ -188,8 +188,8 @@ impl Writer {
 
     /// Makes the file smaller when most of it is free.
     fn shrink(&mut self) -> Result<(), redb::Error> {
-        let in_queues = |ledger: &Ledger| ledger.state.body_bytes + ledger.state.count * RECORD_OVERHEAD;
-        let live = self.ledgers.values().map(in_queues).sum::<u64>() + self.stream_bytes;
+        let in_queue = |ledger: &Ledger| ledger.state.body_bytes + ledger.state.count * RECORD_OVERHEAD;
+        let live = || self.ledgers.values().map(in_queue).sum::<u64>() + self.stream_bytes;
         let file = self.shared.data_dir.join(FILE_NAME);
         // redb's own commits take no quick repair along: the next checkpoint does.
         self.is_behind |= self.shrinker.shrink(&self.database, &file, live)?;
