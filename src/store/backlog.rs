@@ -36,8 +36,7 @@ struct State {
     /// Requests for a checkpoint, counted, and how many of them are answered.
     requests: u64,
     answered: u64,
-    /// Up to where the database has everything.
-    stored: Ticket,
+    /// The last record that the database has.
     stored_seq: u64,
     ended: bool,
 }
@@ -112,11 +111,8 @@ impl Backlog {
     }
 
     /// The database has everything up to here.
-    pub(super) fn set_stored(&self, ticket: Ticket, seq: u64) {
-        let mut state = self.state.lock();
-        state.stored = ticket;
-        state.stored_seq = seq;
-        drop(state);
+    pub(super) fn set_stored(&self, seq: u64) {
+        self.state.lock().stored_seq = seq;
         self.stored.notify_all();
     }
 

@@ -115,7 +115,7 @@ impl Shared {
     /// The database has everything up to here.
     pub(super) fn set_stored(&self, ticket: Ticket, seq: u64) {
         self.stored.store(ticket.get(), Ordering::Release);
-        self.backlog.set_stored(ticket, seq);
+        self.backlog.set_stored(seq);
     }
 
     /// Whether a write failed.

@@ -14,7 +14,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::{Condvar, Mutex};
 use redb::backends::FileBackend;
@@ -169,7 +169,7 @@ pub(super) struct Spill {
     filled: Condvar,
     written: AtomicU64,
     /// Octets that wait or are being written.
-    pending_bytes: std::sync::atomic::AtomicUsize,
+    pending_bytes: AtomicUsize,
     failed: AtomicBool,
 }
 
@@ -195,7 +195,7 @@ impl Spill {
             mailbox: Mutex::default(),
             filled: Condvar::new(),
             written: AtomicU64::new(0),
-            pending_bytes: std::sync::atomic::AtomicUsize::new(0),
+            pending_bytes: AtomicUsize::new(0),
             failed: AtomicBool::new(false),
         })
     }
