@@ -6,10 +6,11 @@
 //! fsync) a second, and confirms for each; CPU of the store's threads for a message, and its parts: `journal` encodes,
 //! writes and syncs the journal, `database` writes checkpoints to redb; the share of time in which the journal's thread
 //! waited (for the disk, or for work); the time from handing a turn over to its confirm. `of disk` compares MiB a second
-//! with plain writes and fdatasync of the same number of octets a group into a file that exists.
+//! with plain writes and fdatasync of the same number of octets a group: into a file that grows, as `dd oflag=dsync` writes
+//! it, and into one that exists.
 //!
-//! The directory is made in the system's place for temporary files; set `TMPDIR` to measure another disk. An argument picks
-//! rows by their beginning, such as `flow`.
+//! The directory is made in the system's place for temporary files; set `TMPDIR` to measure another disk. Arguments pick
+//! rows: a mode, a number of queues, a size, such as `flow 1 1024`; `-` stands for any.
 #![expect(
     clippy::cast_precision_loss,
     clippy::disallowed_methods,
@@ -42,6 +43,8 @@ const TURN: u64 = 100;
 const TURN_BYTES: u64 = 64 * 1024;
 /// Turns that lie between a publish and its settlement.
 const BEHIND: usize = 20;
+/// The longest time that the histogram tells apart.
+const LATENCY_MAX_US: u64 = 60_000_000;
 const MEASURED: Duration = Duration::from_secs(3);
 /// The most that one row writes.
 const WRITTEN_MAX: u64 = 2 << 30;
@@ -140,30 +143,28 @@ fn thread_seconds(name: &str) -> f64 {
     ticks as f64 / 100.0
 }
 
-/// MiB a second of plain writes of so many octets, each with fdatasync.
-fn disk_rate(dir: &Path, octets: usize) -> f64 {
+/// MiB a second of plain writes of so many octets, each with fdatasync: into a file that grows, and into one that exists.
+fn disk_rates(dir: &Path, octets: usize) -> [f64; 2] {
     let file = File::create_new(dir.join("plain")).expect("created");
     let block = vec![1; octets.max(1)];
-    let slots = 16.min(1 + (64 << 20) / octets.max(1)) as u64;
-    let mut rate = 0.0;
-    // The first time round the file grows.
-    for _ in 0..2 {
+    let mut slots = u64::MAX;
+    [(); 2].map(|()| {
         let (start, mut rounds) = (Instant::now(), 0);
-        while start.elapsed() < Duration::from_millis(300) || rounds < slots {
+        while start.elapsed() < Duration::from_millis(500) || rounds < 8 {
             file.write_all_at(&block, rounds % slots * octets as u64).expect("written");
             file.sync_data().expect("synced");
             rounds += 1;
         }
-        rate = (rounds * octets as u64) as f64 / 1_048_576.0 / start.elapsed().as_secs_f64();
-    }
-    rate
+        slots = rounds;
+        (rounds * octets as u64) as f64 / 1_048_576.0 / start.elapsed().as_secs_f64()
+    })
 }
 
 fn measure(mode: &str, queues: u64, size: usize) {
     let dir = tempfile::tempdir().expect("directory");
     let (store, _) = DiskStore::open(dir.path(), 1, || panic!("a write failed")).expect("opens");
     let (sender, committed) = channel();
-    let latency = Histogram::new(3).expect("three digits");
+    let latency = Histogram::new_with_bounds(1, LATENCY_MAX_US, 3).expect("valid bounds");
     let signal = Arc::new(Signal(sender));
     let mut row = Row { store, signal, committed, groups: 0, latency, outstanding: VecDeque::new(), unconfirmed: 0 };
     row.submit((1..=queues).map(declare).collect(), 0);
@@ -176,7 +177,8 @@ fn measure(mode: &str, queues: u64, size: usize) {
     let mut settle: VecDeque<(LaneKey, u64)> = VecDeque::new();
     let before = ["store-journal", "store-writer"].map(thread_seconds);
     let (start, mut published, mut turns) = (Instant::now(), 0, 0);
-    (row.groups, row.latency) = (0, Histogram::new(3).expect("three digits"));
+    row.groups = 0;
+    row.latency.reset();
     while start.elapsed() < MEASURED && published * (size as u64) < WRITTEN_MAX {
         while row.unconfirmed + each > limit && row.unconfirmed > 0 {
             row.wait();
@@ -210,10 +212,10 @@ fn measure(mode: &str, queues: u64, size: usize) {
     let [journal, database] = [0, 1].map(|at| after[at] - before[at]);
     let mib = published as f64 * size as f64 / 1_048_576.0 / wall;
     let group_bytes = usize::try_from(published * (size as u64 + 50) / row.groups.max(1)).unwrap_or(usize::MAX);
-    let disk = disk_rate(dir.path(), group_bytes);
+    let disk = disk_rates(dir.path(), group_bytes).map(|rate| mib / rate * 100.0);
     let micros = |seconds: f64| seconds * 1e6 / published as f64;
     println!(
-        "{mode:5} {queues:6} {size:8} | {:9.0} {mib:8.1} | {:8.0} {:9.1} | {:7.2} {:8.2} {:9.2} | {:5.0} % | {:6} {:6} | {:5.0} %",
+        "{mode:5} {queues:6} {size:8} | {:9.0} {mib:8.1} | {:8.0} {:9.1} | {:7.2} {:8.2} {:9.2} | {:5.0} % | {:6} {:6} | {:4.0} %  {:4.0} %",
         published as f64 / wall,
         row.groups as f64 / wall,
         published as f64 / row.groups as f64,
@@ -223,7 +225,8 @@ fn measure(mode: &str, queues: u64, size: usize) {
         (1.0 - journal / wall).max(0.0) * 100.0,
         row.latency.value_at_quantile(0.5),
         row.latency.value_at_quantile(0.99),
-        mib / disk * 100.0,
+        disk[0],
+        disk[1],
     );
     row.store.close();
 }
@@ -235,14 +238,16 @@ fn arena_like(messages: &Arc<Arena>, body: &[u8], each: u64) -> Arc<Arena> {
 
 fn main() {
     // `cargo bench` passes flags of its own.
-    let wanted = std::env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_default();
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
+    let is_wanted = |at: usize, value: &str| wanted.get(at).is_none_or(|wanted| wanted == "-" || wanted == value);
     println!(
-        "mode  queues    bytes |  messages    MiB/s | groups/s  confirms |  CPU µs  journal  database | waits  | p50 µs p99 µs | of disk"
+        "mode  queues    bytes |  messages    MiB/s | groups/s  confirms |  CPU µs  journal  database | waits  | p50 µs p99 µs | of disk: grows, exists"
     );
     for mode in ["fill", "flow"] {
         for size in SIZES {
             for queues in QUEUES {
-                if mode.starts_with(&wanted) {
+                let row = [mode, &queues.to_string(), &size.to_string()];
+                if (0..).zip(row).all(|(at, value)| is_wanted(at, value)) {
                     measure(mode, queues, size);
                 }
             }
