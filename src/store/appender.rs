@@ -1,6 +1,6 @@
 //! The thread that makes things durable: it takes everything that waits, appends it to the journal as one record, fsyncs,
 //! moves the watermark and wakes whoever waits for it. While it does so the next group grows: group commit without a timer,
-//! and a lone publish waits for nobody.
+//! and a lone publish waits for nobody. What only takes messages out waits a little for company, if nobody waits for it.
 //!
 //! A failed write is final: the watermark stays, nothing more is taken, and the broker is told to stop.
 

@@ -8,9 +8,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use fs4::FileExt;
-use parking_lot::{Condvar, Mutex, RwLock};
+use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
 use redb::backends::FileBackend;
 use redb::{Database, ReadableDatabase, StorageBackend};
 use tracing::{error, info};
@@ -29,8 +30,10 @@ use crate::panics::contained;
 
 /// Octets of messages that may wait for the journal before publishers are held back.
 const MAILBOX_BYTES: usize = 8 * 1024 * 1024;
+/// How long what nobody waits for may wait for company before it is made durable.
+const PATIENCE: Duration = Duration::from_millis(4);
 /// redb's page cache. Messages are read once, front to back, so a large one would buy nothing.
-pub(super) const CACHE_BYTES: usize = 16 * 1024 * 1024;
+pub(super) const CACHE_BYTES: usize = 8 * 1024 * 1024;
 /// The database's file in the data directory.
 pub(super) const FILE_NAME: &str = "leveret.redb";
 
@@ -54,13 +57,27 @@ struct Mailbox {
     transactions: Vec<Transaction>,
     bytes: usize,
     last_ticket: u64,
-    appender_waits: bool,
+    waiting: Waiting,
+    /// One of the transactions is waited for.
+    prompt: bool,
     closed: bool,
+}
+
+/// What the thread that makes things durable waits for.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Waiting {
+    #[default]
+    Nothing,
+    /// A transaction.
+    Any,
+    /// One that is waited for, at most so long as those that are there have patience.
+    Prompt,
 }
 
 impl Mailbox {
     fn empty_into(&mut self, batch: &mut Vec<Transaction>) -> Ticket {
         self.bytes = 0;
+        self.prompt = false;
         std::mem::swap(&mut self.transactions, batch);
         Ticket::new(self.last_ticket)
     }
@@ -89,11 +106,29 @@ impl Shared {
             if mailbox.closed {
                 return None;
             }
-            mailbox.appender_waits = true;
+            mailbox.waiting = Waiting::Any;
             self.filled.wait(&mut mailbox);
         }
-        mailbox.appender_waits = false;
+        if !mailbox.prompt && !mailbox.closed {
+            mailbox.waiting = Waiting::Prompt;
+            self.filled.wait_for(&mut mailbox, PATIENCE);
+        }
+        mailbox.waiting = Waiting::Nothing;
         Some(mailbox.empty_into(batch))
+    }
+
+    /// Wakes the thread that makes things durable if it waits for what is there now.
+    fn notify(&self, mut mailbox: MutexGuard<'_, Mailbox>) {
+        let wake = match mailbox.waiting {
+            Waiting::Nothing => false,
+            Waiting::Any => true,
+            Waiting::Prompt => mailbox.prompt,
+        };
+        if wake {
+            mailbox.waiting = Waiting::Nothing;
+            drop(mailbox);
+            self.filled.notify_one();
+        }
     }
 
     /// The same without waiting: `None` when nothing waits.
@@ -338,13 +373,16 @@ impl Store for DiskStore {
             }
         }
         mailbox.bytes += transaction.size();
+        mailbox.prompt |= !transaction.can_wait();
         mailbox.transactions.push(transaction);
-        if mailbox.appender_waits {
-            mailbox.appender_waits = false;
-            drop(mailbox);
-            self.shared.filled.notify_one();
-        }
+        self.shared.notify(mailbox);
         ticket
+    }
+
+    fn hurry(&self) {
+        let mut mailbox = self.shared.mailbox.lock();
+        mailbox.prompt = !mailbox.transactions.is_empty();
+        self.shared.notify(mailbox);
     }
 
     fn durable(&self) -> Ticket {
@@ -490,6 +528,21 @@ mod tests {
         assert!(!recovered.clean);
         assert_eq!(recovered.queues[0].2[0].redelivered_below, 10);
         assert_eq!(stored(&store, LANE).len(), 10);
+        store.close();
+    }
+
+    #[test]
+    fn only_what_nobody_was_promised_waits_for_company_and_not_for_ever() {
+        let dir = tempfile::tempdir().expect("directory");
+        let (store, _) = open(dir.path());
+        let can_wait = |ops: Vec<Op>| Transaction { ops, waiter: None }.can_wait();
+        assert!(can_wait(vec![settle(1, 0, 4, 16), settle(1, 6, 6, 16)]));
+        assert!(!can_wait(vec![settle(1, 0, 4, 16), append(1, 10, 1, 16)]), "a message comes");
+        assert!(!can_wait(Vec::new()), "somebody waits for what came before");
+        submit(&store, vec![declare(1, "classic"), append(1, 0, 10, 16)]);
+        // Nobody hurries it, and nothing follows.
+        submit(&store, vec![settle(1, 0, 4, 16)]);
+        assert_eq!(stored(&store, LANE), [5, 6, 7, 8, 9]);
         store.close();
     }
 

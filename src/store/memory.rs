@@ -56,6 +56,8 @@ impl Store for MemoryStore {
         ticket
     }
 
+    fn hurry(&self) {}
+
     fn durable(&self) -> Ticket {
         Ticket::new(u64::MAX)
     }

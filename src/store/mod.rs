@@ -233,6 +233,15 @@ impl Transaction {
         };
         self.ops.iter().map(size).sum()
     }
+
+    /// Whether it may be made durable a little later, with others: nobody was promised that what it takes out stays out.
+    fn can_wait(&self) -> bool {
+        let can_wait = |op: &Op| match op {
+            Op::Settled { .. } | Op::Returned { .. } | Op::Truncate { .. } | Op::Delivered { .. } => true,
+            Op::Append { .. } | Op::Log { .. } | Op::Define { .. } | Op::Directory(_) => false,
+        };
+        !self.ops.is_empty() && self.ops.iter().all(can_wait)
+    }
 }
 
 /// A request to bring stored messages back.
@@ -316,6 +325,9 @@ pub struct Recovered {
 pub trait Store: Send + Sync + fmt::Debug {
     /// Takes a transaction; it will be durable once [`Store::durable`] reaches the ticket.
     fn submit(&self, transaction: Transaction) -> Ticket;
+
+    /// Somebody waits for what was submitted: what could wait a little for company does not.
+    fn hurry(&self);
 
     /// Everything up to this ticket is durable.
     fn durable(&self) -> Ticket;

@@ -119,6 +119,10 @@ impl Store for Late {
         state.queue(transaction)
     }
 
+    fn hurry(&self) {
+        self.store.hurry();
+    }
+
     fn durable(&self) -> Ticket {
         let durable = self.store.durable();
         let mut state = self.state.lock();

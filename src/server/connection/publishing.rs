@@ -491,6 +491,9 @@ impl Session {
         if self.batch.numbered.is_empty() {
             return;
         }
+        if ticket > self.registry.store.durable() {
+            self.registry.store.hurry();
+        }
         let mut refused = std::mem::take(&mut self.batch.refused);
         refused.sort_by_key(|origin| origin.number);
         for (id, first, last) in std::mem::take(&mut self.batch.numbered) {

@@ -165,7 +165,11 @@ impl Session {
     /// Sends a reply that promises something durable: it leaves once `ticket` is on disk.
     pub(super) fn send_durable(&mut self, channel: ChannelId, method: impl Into<Method>, ticket: Ticket) {
         self.last_ticket = self.last_ticket.max(ticket);
-        self.output.gate(ticket, self.registry.store.durable());
+        let durable = self.registry.store.durable();
+        if ticket > durable {
+            self.registry.store.hurry();
+        }
+        self.output.gate(ticket, durable);
         self.send(channel, method);
     }
 
