@@ -179,7 +179,7 @@ impl Default for Config {
             node_name: full_node_name("rabbit"),
             resource_limits: ResourceLimits::default(),
             monitor_interval: Duration::from_secs(1),
-            message_memory_bytes: 32 * 1024 * 1024,
+            message_memory_bytes: 16 * 1024 * 1024,
             node_limits: NodeLimits::default(),
             sources: BTreeMap::new(),
         }

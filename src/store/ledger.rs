@@ -15,15 +15,31 @@ use crate::engine::queue::{Marks, Settled};
 
 /// Batches of one lane known by their marks before untouched ones are forgotten again.
 const KNOWN_BATCHES_MAX: usize = 4096;
-/// The same for all lanes together; each costs some hundred octets.
-const KNOWN_TOTAL_MAX: usize = 32 * 1024;
+/// The same for all lanes together; the first of a lane costs some 600 octets.
+const KNOWN_TOTAL_MAX: usize = 4096;
 
-/// Forgets untouched batches of all lanes if too many are known; `known` is the sum of [`Ledger::known`], or more.
-pub(super) fn forget_in_all(ledgers: &mut HashMap<LaneKey, Ledger>, known: &mut usize) {
-    // Every lane keeps its first one.
-    if *known > KNOWN_TOTAL_MAX + 2 * ledgers.len() {
-        ledgers.values_mut().for_each(Ledger::forget);
-        *known = ledgers.values().map(Ledger::known).sum();
+/// How many batches all ledgers know.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    /// At most.
+    count: usize,
+    /// Those that could not be forgotten the last time.
+    kept: usize,
+}
+
+impl Known {
+    /// A ledger that knew `before` batches now knows `after`.
+    pub(super) fn note(&mut self, before: usize, after: usize) {
+        self.count = (self.count + after).saturating_sub(before);
+    }
+
+    /// Forgets untouched batches of all lanes if too many are known.
+    pub(super) fn limit(&mut self, ledgers: &mut HashMap<LaneKey, Ledger>) {
+        if self.count > KNOWN_TOTAL_MAX + 2 * self.kept {
+            ledgers.values_mut().for_each(Ledger::forget);
+            self.kept = ledgers.values().map(Ledger::known).sum();
+            self.count = self.kept;
+        }
     }
 }
 
@@ -477,21 +493,21 @@ impl Ledger {
         self.batches.len()
     }
 
-    /// Forgets untouched batches in the middle.
+    /// Forgets untouched batches.
     fn forget(&mut self) {
-        if self.batches.len() < 2 {
-            return;
-        }
-        let first = self.batches.first_key_value().map(|(first, _)| *first);
         let (mut from, mut to) = self.unknown.unwrap_or((u64::MAX, 0));
         self.batches.retain(|seq, batch| {
-            let keep = Some(*seq) == first || batch.dirty || batch.marks.live() < batch.marks.span();
+            let keep = batch.dirty || batch.marks.live() < batch.marks.span();
             if !keep {
                 from = from.min(*seq);
                 to = to.max(seq + batch.marks.span() - 1);
             }
             keep
         });
+        if self.batches.is_empty() {
+            // An empty tree keeps a node.
+            self.batches = BTreeMap::new();
+        }
         self.unknown = (from <= to).then_some((from, to));
     }
 }

@@ -21,7 +21,7 @@ use redb::backends::FileBackend;
 use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition, WriteTransaction};
 use tracing::{error, warn};
 
-use super::ledger::{Batch, Ledger, forget_in_all};
+use super::ledger::{Batch, Known, Ledger};
 use super::schema::batches::{decode_batch, encode_batch, read_shape};
 use super::{LaneKey, LoadReply, LoadRequest, StoreError, Waiter};
 use crate::engine::message::Arena;
@@ -293,8 +293,7 @@ impl Spill {
 pub(super) struct SpillWriter {
     spill: Arc<Spill>,
     ledgers: HashMap<LaneKey, Ledger>,
-    /// Batches that they know, or more.
-    known: usize,
+    known: Known,
     touched: HashSet<LaneKey>,
     dropped: HashSet<QueueId>,
     dropped_order: VecDeque<QueueId>,
@@ -308,7 +307,7 @@ impl SpillWriter {
         Self {
             spill,
             ledgers: HashMap::new(),
-            known: 0,
+            known: Known::default(),
             touched: HashSet::new(),
             dropped: HashSet::new(),
             dropped_order: VecDeque::new(),
@@ -432,7 +431,7 @@ impl SpillWriter {
             let known = ledger.known();
             let rows = ledger.close_round(|seq, last_seq| find_batch(key, seq, last_seq, &table))?;
             self.live += ledger.state.count;
-            self.known = (self.known + ledger.known()).saturating_sub(known);
+            self.known.note(known, ledger.known());
             for first_seq in rows.remove.into_keys() {
                 table.remove((key, first_seq))?;
             }
@@ -444,7 +443,7 @@ impl SpillWriter {
                 self.ledgers.remove(&lane);
             }
         }
-        forget_in_all(&mut self.ledgers, &mut self.known);
+        self.known.limit(&mut self.ledgers);
         Ok(())
     }
 }

@@ -19,7 +19,7 @@ use tracing::error;
 use super::backlog::Intake;
 use super::damage::{Broken, examine, next_batch, queue_name, repair};
 use super::disk::{FILE_NAME, Shared};
-use super::ledger::{Batch, Ledger, forget_in_all};
+use super::ledger::{Batch, Known, Ledger};
 use super::log::{Log, LogTables};
 use super::recovery::State;
 use super::schema::batches::{BATCHES, BatchShape, SETTLED, decode_settled, encode_batch, encode_settled, read_shape};
@@ -54,8 +54,7 @@ pub(super) struct Writer {
     database: Arc<RwLock<Database>>,
     shared: Arc<Shared>,
     ledgers: HashMap<LaneKey, Ledger>,
-    /// Batches that they know, or more.
-    known: usize,
+    known: Known,
     logs: HashMap<LaneKey, Log>,
     /// What the next checkpoint changes: lanes, streams, definitions.
     touched: Vec<LaneKey>,
@@ -120,7 +119,7 @@ impl Writer {
             database,
             shared,
             ledgers,
-            known: 0,
+            known: Known::default(),
             logs: logs.collect(),
             touched: Vec::new(),
             touched_logs,
@@ -246,7 +245,7 @@ impl Writer {
             }
             met = tables.damaged.into_inner();
         }
-        forget_in_all(&mut self.ledgers, &mut self.known);
+        self.known.limit(&mut self.ledgers);
         self.report(&txn, &met)?;
         self.write_logs(&txn)?;
         self.write_early(&txn)?;
@@ -361,7 +360,7 @@ impl Writer {
         let key = lane.get();
         let known = ledger.known();
         let rows = ledger.close_round(|seq, last_seq| find_batch(key, seq, last_seq, tables))?;
-        self.known = (self.known + ledger.known()).saturating_sub(known);
+        self.known.note(known, ledger.known());
         if ledger.early().is_empty() {
             self.early.remove(&lane);
         } else {
