@@ -90,6 +90,7 @@ impl Config {
         add("channel_max", self.channel_max.to_string());
         add("max_message_size", self.max_message_size.to_string());
         add("handshake_timeout", millis(self.handshake_timeout));
+        add("collect_statistics_interval", millis(self.statistics_interval));
         add("consumer_timeout", optional(self.consumer_timeout.map(millis), "undefined"));
         let compat = match self.compat {
             Compat::V3 => "3.13",

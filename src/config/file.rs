@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -91,6 +92,7 @@ pub(super) const KEYS: &[&str] = &[
     "channel_max",
     "max_message_size",
     "handshake_timeout",
+    "collect_statistics_interval",
     "consumer_max_per_channel",
     "consumer_timeout",
     "compat",
@@ -279,6 +281,9 @@ impl Settings {
                 }
             }
             "handshake_timeout" => config.handshake_timeout = Duration::from_millis(number(value, key)?),
+            "collect_statistics_interval" => {
+                config.statistics_interval = Duration::from_millis(number(value, key).map(NonZeroU64::get)?);
+            }
             "log.console.level" => match value {
                 "error" | "warning" | "info" | "debug" | "none" => value.clone_into(&mut self.logging.level),
                 _ => return Err(ConfigError(format!("{key}: error, warning, info, debug or none, not '{value}'"))),

@@ -134,6 +134,8 @@ pub struct Config {
     pub resource_limits: ResourceLimits,
     /// Longest time between two looks at memory and disk. They are looked at more often when they are near their limits.
     pub monitor_interval: Duration,
+    /// Over which time rates are worked out, as RabbitMQ's.
+    pub statistics_interval: Duration,
     /// Octets that the messages of all queues may hold in memory together, as far as the disk can take them.
     pub message_memory_bytes: u64,
     /// How many connections and channels there may be.
@@ -179,6 +181,7 @@ impl Default for Config {
             node_name: full_node_name("rabbit"),
             resource_limits: ResourceLimits::default(),
             monitor_interval: Duration::from_secs(1),
+            statistics_interval: Duration::from_secs(5),
             message_memory_bytes: 16 * 1024 * 1024,
             node_limits: NodeLimits::default(),
             sources: BTreeMap::new(),

@@ -12,5 +12,6 @@ pub mod handshake;
 pub mod message;
 pub mod names;
 pub mod queue;
+pub mod statistics;
 pub mod stream;
 pub mod vhost;

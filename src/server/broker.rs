@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use leveret_protocol::ShortString;
@@ -15,7 +15,7 @@ use super::alarms::{Meter, ResourceStatus};
 use super::directory::hash_password;
 use super::operator::{LogControl, Operator, Protocol, ServedAddress};
 use super::registry::Registry;
-use super::{alarms, budget, clock, listener, timer};
+use super::{alarms, budget, clock, listener, statistics, timer};
 use crate::config::{Config, ControlSocket, DataDir, Limit};
 #[cfg(unix)]
 use crate::control::{self, server::ControlServer};
@@ -52,6 +52,8 @@ pub struct Broker {
     timer: JoinHandle<()>,
     sweeper: tokio::task::JoinHandle<()>,
     monitor: JoinHandle<()>,
+    /// Ends the thread that works out rates, by being dropped.
+    _statistics: mpsc::Sender<()>,
     operator: Operator,
     #[cfg(unix)]
     control: Option<ControlServer>,
@@ -111,6 +113,7 @@ impl Broker {
         let timer = tokio::spawn(timer::run(registry.clone()));
         let monitor = tokio::spawn(alarms::run(registry.clone(), meter));
         let sweeper = tokio::spawn(budget::run(registry.clone()));
+        let statistics = start_statistics(&registry)?;
         Ok(Self {
             registry,
             addresses,
@@ -120,6 +123,7 @@ impl Broker {
             timer,
             sweeper,
             monitor,
+            _statistics: statistics,
             operator,
             #[cfg(unix)]
             control,
@@ -245,6 +249,17 @@ impl Broker {
         }
         info!("stopped");
     }
+}
+
+/// Starts the thread that works out rates: it must not be where the messages are.
+fn start_statistics(registry: &Arc<Registry>) -> Result<mpsc::Sender<()>, StartError> {
+    let (running, stop) = mpsc::channel();
+    let (registry, interval) = (registry.clone(), registry.config.statistics_interval);
+    std::thread::Builder::new()
+        .name("statistics".to_owned())
+        .spawn(move || statistics::run(&registry, interval, &stop))
+        .map_err(|cause| StartError(format!("cannot start the thread of the statistics: {cause}")))?;
+    Ok(running)
 }
 
 /// Takes in the definitions that the configuration names, before anybody can connect.

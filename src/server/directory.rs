@@ -259,6 +259,7 @@ impl Registry {
         self.drop_orphans(state.take_orphans());
         ops.extend(changes.into_iter().map(|change| Op::Define { vhost: vhost.name.clone(), change }));
         drop(state);
+        self.keep_statistics_of(&vhost.statistics.lock());
         vhost.change(Vhost::forget_routes);
         info!(vhost = name, "vhost deleted");
     }

@@ -15,6 +15,7 @@ mod queue_cell;
 mod quota;
 pub(crate) mod registry;
 mod replies;
+pub(crate) mod statistics;
 mod stream_cell;
 mod timer;
 mod work;

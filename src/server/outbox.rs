@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use super::connection::facts::ConnectionFigures;
 use crate::engine::message::Arena;
 use crate::engine::queue::{ConsumerId, QueueId, Run, Window};
+use crate::engine::vhost::ConnectionId;
 use crate::error::AmqpError;
 use crate::store::Waiter;
 
@@ -63,12 +64,14 @@ struct Inner {
 #[derive(Debug)]
 pub(super) struct Outbox {
     inner: Mutex<Inner>,
+    /// Whose it is.
+    pub(super) owner: ConnectionId,
     pub(super) window: Arc<Window>,
 }
 
 impl Outbox {
-    pub(super) fn new() -> Self {
-        Self { inner: Mutex::default(), window: Arc::new(Window::new(WINDOW_BYTES)) }
+    pub(super) fn new(owner: ConnectionId) -> Self {
+        Self { inner: Mutex::default(), owner, window: Arc::new(Window::new(WINDOW_BYTES)) }
     }
 
     /// Adds an event and wakes the connection.

@@ -12,12 +12,14 @@ use parking_lot::{Mutex, RwLock};
 
 use super::outbox::{Delivery, Event, Outbox};
 use super::registry::{Registry, VhostCell};
+use super::statistics::{Gauges, QueueTotals};
 use super::stream_cell::StreamLink;
 use super::work::Work;
 use crate::engine::message::Timestamp;
 use crate::engine::queue::{
-    ConsumerFigures, ConsumerId, ConsumerSpec, Queue, QueueEffect, QueueFigures, QueueId, QueueSettings, SpillPlan,
+    ConsumerFigures, ConsumerId, ConsumerSpec, Queue, QueueEffect, QueueId, QueueSettings, SpillPlan,
 };
+use crate::engine::statistics::Recent;
 use crate::engine::stream::{Retention, Stream};
 use crate::engine::vhost::QueueRecord;
 use crate::error::AmqpError;
@@ -75,6 +77,13 @@ pub(super) struct CellState {
     noted: usize,
     /// Connections whose basic.get waits for messages from disk.
     waiting: Vec<Arc<Outbox>>,
+    /// It is on the list of those whose figures changed.
+    pub(super) dirty: bool,
+    /// What its vhost's totals know of it.
+    pub(super) told: Gauges,
+    pub(super) totals: Option<Box<QueueTotals>>,
+    /// What happened in a stream; a queue has its own.
+    pub(super) stream_recent: Option<Box<Recent>>,
 }
 
 impl CellState {
@@ -146,6 +155,10 @@ impl QueueCell {
                 spill_at: SPILL_STEP_BYTES,
                 noted: 0,
                 waiting: Vec::new(),
+                dirty: false,
+                told: Gauges::default(),
+                totals: None,
+                stream_recent: None,
             }),
         }
     }
@@ -173,6 +186,7 @@ impl QueueCell {
             }
         }
         self.act(registry, work, state);
+        state.mark_changed(self, &registry.statistics);
         Some(result)
     }
 
@@ -245,14 +259,6 @@ impl QueueCell {
         match &self.state.lock().body {
             Body::Queue(queue) => Some(look(queue)),
             Body::Stream(_) => None,
-        }
-    }
-
-    /// What it holds at this moment.
-    pub(super) fn figures(&self) -> QueueFigures {
-        match &self.state.lock().body {
-            Body::Queue(queue) => queue.figures(),
-            Body::Stream(stream) => stream.figures(),
         }
     }
 
@@ -346,6 +352,9 @@ impl QueueCell {
                 0
             }
         };
+        if !self.delays {
+            state.leave_statistics(self);
+        }
         let mut outlets: Vec<_> = state.outlets.drain().collect();
         outlets.sort_by_key(|(consumer, _)| *consumer);
         for (consumer, outlet) in outlets {

@@ -27,6 +27,11 @@ impl Quota {
         self.max.store(max.unwrap_or(UNLIMITED), Ordering::Relaxed);
     }
 
+    /// How many there are.
+    pub(super) fn taken(&self) -> u64 {
+        self.taken.load(Ordering::Relaxed)
+    }
+
     /// One more, or the limit that is reached.
     pub(super) fn take(self: &Arc<Self>) -> Result<Permit, u64> {
         let max = self.max.load(Ordering::Relaxed);

@@ -21,6 +21,7 @@ use super::outbox::{Event, Outbox};
 use super::queue_cell::QueueCell;
 use super::quota::Quota;
 use super::replies::Replies;
+use super::statistics::{Event as Happened, ExchangeStatistics, Statistics, VhostTotals};
 use super::timer::Timer;
 use super::work::Work;
 use crate::config::Config;
@@ -44,6 +45,9 @@ pub(crate) struct VhostCell {
     rights_version: AtomicU64,
     /// What is published and delivered is copied to the trace exchange.
     traced: AtomicBool,
+    /// What its connections and queues did.
+    pub(super) statistics: Mutex<VhostTotals>,
+    exchange_statistics: DashMap<ShortString, Arc<ExchangeStatistics>>,
 }
 
 impl VhostCell {
@@ -54,6 +58,8 @@ impl VhostCell {
             version: AtomicU64::new(state.version()),
             rights_version: AtomicU64::new(0),
             traced: AtomicBool::new(false),
+            statistics: Mutex::default(),
+            exchange_statistics: DashMap::new(),
             state: RwLock::new(state),
         }
     }
@@ -62,6 +68,31 @@ impl VhostCell {
     #[inline]
     pub(super) fn is_traced(&self) -> bool {
         self.traced.load(Ordering::Relaxed)
+    }
+
+    /// The figures of an exchange that somebody publishes to.
+    pub(super) fn exchange_statistics(&self, exchange: &ShortString) -> Arc<ExchangeStatistics> {
+        self.exchange_statistics.entry(exchange.clone()).or_default().clone()
+    }
+
+    /// The figures of an exchange, if it has any.
+    pub(super) fn known_exchange_statistics(&self, exchange: &ShortString) -> Option<Arc<ExchangeStatistics>> {
+        self.exchange_statistics.get(exchange).map(|figures| figures.value().clone())
+    }
+
+    /// Drops the figures of exchanges that are gone.
+    pub(super) fn forget_lost_exchanges(&self) {
+        if self.exchange_statistics.is_empty() {
+            return;
+        }
+        let names: Vec<_> = self.exchange_statistics.iter().map(|entry| entry.key().clone()).collect();
+        let gone: Vec<_> = {
+            let state = self.state.read();
+            names.into_iter().filter(|name| !name.is_empty() && state.check_exchange(name).is_err()).collect()
+        };
+        for name in gone {
+            self.exchange_statistics.remove(&name);
+        }
     }
 
     /// Grows with every change that can alter a route, or whether a user may publish.
@@ -128,6 +159,7 @@ pub(crate) struct Registry {
     next_connection_id: AtomicU64,
     pub(super) names: Mutex<NameGenerator>,
     pub(super) replies: Replies,
+    pub(crate) statistics: Statistics,
     random: AtomicU64,
 }
 
@@ -156,6 +188,7 @@ impl Registry {
             next_connection_id: AtomicU64::new(1),
             names: Mutex::new(NameGenerator::new(seed)),
             replies: Replies::default(),
+            statistics: Statistics::default(),
             random: AtomicU64::new(seed),
             config,
         });
@@ -216,6 +249,9 @@ impl Registry {
             };
             vhost.state.write().restore_queue(record);
             self.queues.insert(cell.id, cell.clone());
+            if lanes.iter().any(|lane| lane.count > 0) {
+                self.statistics.unknown_ages.lock().push(cell.id);
+            }
             // Arms the timer of a queue that expires; brings back the head of one whose messages do.
             cell.turn(self, &mut work, |queue, fx| queue.recall(&lanes, fx));
             cell.turn_stream(self, &mut work, |stream, fx| stream.handle_timeout(now, fx));
@@ -296,6 +332,7 @@ impl Registry {
 
     /// Remembers what a connection is and how to reach it.
     pub(super) fn add_connection(&self, entry: ConnectionEntry) {
+        self.statistics.note(Happened::ConnectionCreated, 1);
         self.connections.insert(entry.facts.id, entry);
     }
 
@@ -306,6 +343,16 @@ impl Registry {
         all
     }
 
+    /// An open connection by number.
+    pub(super) fn connection(&self, id: ConnectionId) -> Option<ConnectionEntry> {
+        self.connections.get(&id).map(|entry| entry.value().clone())
+    }
+
+    /// How many queues there are.
+    pub(super) fn queue_count(&self) -> usize {
+        self.queues.len()
+    }
+
     /// The queues in no order.
     pub(super) fn queues(&self) -> Vec<Arc<QueueCell>> {
         self.queues.iter().map(|entry| entry.value().clone()).collect()
@@ -313,7 +360,9 @@ impl Registry {
 
     /// Forgets a connection.
     pub(super) fn remove_connection(&self, id: ConnectionId) {
-        self.connections.remove(&id);
+        if self.connections.remove(&id).is_some() {
+            self.statistics.note(Happened::ConnectionClosed, 1);
+        }
     }
 
     /// How many connections are open.
@@ -424,6 +473,7 @@ impl Registry {
                 _ => Ok(self.new_queue_id()),
             };
             let (declared, changes) = state.declare_queue(declaration, connection, access, next_id)?;
+            self.statistics.note(Happened::QueueDeclared, 1);
             let cell = match declared {
                 Declared::Existed(id) => self.queue(id).ok_or_else(missing)?,
                 Declared::Created(id, settings) => {
@@ -434,6 +484,7 @@ impl Registry {
                         QueueCell::new(record, Queue::new(*settings, record.durable, now), vhost.clone())
                     });
                     self.queues.insert(id, cell.clone());
+                    self.statistics.note(Happened::QueueCreated, 1);
                     // Arms the timer of a queue that expires when unused.
                     cell.turn(self, &mut Work::default(), |_, _| ());
                     cell
@@ -453,7 +504,9 @@ impl Registry {
         let vhost = &cell.vhost;
         let mut state = vhost.state.write();
         let ready = cell.delete(self, allowed)?;
-        self.queues.remove(&cell.id);
+        if self.queues.remove(&cell.id).is_some() {
+            self.statistics.note(Happened::QueueDeleted, 1);
+        }
         let changes = state.remove_queue(cell.id).map(|(_, changes)| changes).unwrap_or_default();
         vhost.version.store(state.version(), Ordering::Release);
         self.drop_orphans(state.take_orphans());
@@ -465,6 +518,7 @@ impl Registry {
         if let Some((_, cell)) = self.queues.remove(&id) {
             let deleted = cell.delete(self, |_| Ok::<(), std::convert::Infallible>(()));
             debug_assert!(deleted.is_ok(), "nothing is asked of the queue");
+            self.statistics.note(Happened::QueueDeleted, 1);
         }
     }
 

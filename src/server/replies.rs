@@ -70,6 +70,7 @@ impl Replies {
 mod tests {
     use super::*;
     use crate::engine::message::{Body, MessageParts, Timestamp};
+    use crate::engine::vhost::ConnectionId;
     use crate::server::placing::alone;
 
     fn reply(body: &[u8]) -> Arc<Arena> {
@@ -88,7 +89,7 @@ mod tests {
 
     #[test]
     fn replies_reach_who_waits_in_that_vhost_and_nobody_after() {
-        let (replies, outbox) = (Replies::default(), Arc::new(Outbox::new()));
+        let (replies, outbox) = (Replies::default(), Arc::new(Outbox::new(ConnectionId::new(1))));
         let (name, vhost) = (ShortString::from_static("name"), ShortString::from_static("/"));
         let other = ShortString::from_static("other");
         replies.add(name.clone(), vhost.clone(), outbox.clone(), ChannelId::new(1));
@@ -105,7 +106,7 @@ mod tests {
 
     #[test]
     fn replies_are_dropped_when_far_too_many_wait() {
-        let (replies, outbox) = (Replies::default(), Arc::new(Outbox::new()));
+        let (replies, outbox) = (Replies::default(), Arc::new(Outbox::new(ConnectionId::new(1))));
         let (name, vhost) = (ShortString::from_static("name"), ShortString::from_static("/"));
         replies.add(name.clone(), vhost.clone(), outbox.clone(), ChannelId::new(1));
         let large = reply(&vec![0; 1024 * 1024]);

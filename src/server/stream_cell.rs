@@ -15,6 +15,7 @@ use super::registry::{Registry, VhostCell};
 use super::work::Work;
 use crate::engine::message::{Arena, Timestamp};
 use crate::engine::queue::{ConsumerId, ConsumerSpec, Delivered, QueueSettings};
+use crate::engine::statistics::Count;
 use crate::engine::stream::{Filter, OffsetSpec, RecoveredLog, Retention, Stream, StreamEffect};
 use crate::engine::vhost::QueueRecord;
 use crate::error::AmqpError;
@@ -42,6 +43,8 @@ impl LogSink for Sink {
         let (Some(registry), Some(cell)) = (self.registry.upgrade(), self.cell.upgrade()) else { return };
         let mut work = Work::default();
         let now = clock::now();
+        let count = update.parts.iter().map(|part| u64::from(part.count)).sum();
+        cell.count_in_stream(&[Count::Publish, Count::DiskWrites], count);
         cell.turn_stream(&registry, &mut work, |stream, fx| stream.committed(now, update.parts, &update.blocks, fx));
         registry.finish(&mut work, None);
     }
@@ -98,13 +101,15 @@ impl QueueCell {
         self.stream.as_ref()?;
         let _trust = StopOnPanic("a stream");
         let mut guard = self.state.lock();
-        let CellState { body, outlets, armed, .. } = &mut *guard;
+        guard.mark_changed(self, &registry.statistics);
+        let CellState { body, outlets, armed, stream_recent, .. } = &mut *guard;
         let Body::Stream(stream) = body else { return None };
         let mut effects = Vec::new();
         let result = input(stream, &mut effects);
         for effect in effects {
             match effect {
                 StreamEffect::Deliver { consumer, run } => {
+                    stream_recent.get_or_insert_default().counts[Count::Deliver] += u64::from(run.count);
                     if let Some(outlet) = outlets.get(&consumer) {
                         outlet.outbox.push(Event::Deliver(Delivery {
                             channel: outlet.channel,
@@ -185,10 +190,15 @@ impl QueueCell {
         work: &mut Work,
         settled: impl Iterator<Item = Delivered>,
     ) {
+        let mut count = 0;
         self.turn_stream(registry, work, |stream, fx| {
-            settled.for_each(|delivered| stream.settle(delivered));
+            for delivered in settled {
+                count += delivered.last_seq + 1 - delivered.first_seq;
+                stream.settle(delivered);
+            }
             stream.resume(fx);
         });
+        self.count_in_stream(&[Count::Ack], count);
     }
 
     /// Says so in the log when messages are missing that should be on disk.
@@ -211,6 +221,8 @@ impl Registry {
             window: None,
             reply: Box::new(move |reply| {
                 let mut work = Work::default();
+                let read = reply.loaded.iter().map(|part| u64::from(part.count)).sum();
+                cell.count_in_stream(&[Count::DiskReads], read);
                 let lost = cell.turn_stream(&registry, &mut work, |stream, fx| {
                     stream.loaded(from_seq, reply.complete_below, reply.loaded, fx)
                 });

@@ -95,7 +95,13 @@ impl Appender {
     pub(super) fn append(&mut self, group: &[Transaction], ticket: Ticket) -> io::Result<Option<Written>> {
         self.journal.release(self.shared.backlog.stored_seq());
         Ok(match self.journal.append(group)? {
-            Appended::Record(seq, bytes) => Some(Written { ticket, seq, bytes }),
+            Appended::Record(seq, bytes) => {
+                if bytes > 0 {
+                    let sync = self.journal.last_sync();
+                    self.shared.figures.lock().note_commit(group.len(), bytes, sync);
+                }
+                Some(Written { ticket, seq, bytes })
+            }
             Appended::Full => None,
         })
     }

@@ -25,7 +25,9 @@ use super::reader::read_loop;
 use super::recovery::{Found, create_file, keep_journal, mark_running, prepare, recover};
 use super::spill::{Place, Spill, SpillOp, SpillWriter};
 use super::writer::Writer;
-use super::{BackedUp, Damage, LaneKey, LoadRequest, Op, Recovered, Store, StoreError, Ticket, Transaction, Waiter};
+use super::{
+    BackedUp, Damage, LaneKey, LoadRequest, Op, Recovered, Store, StoreError, StoreFigures, Ticket, Transaction, Waiter,
+};
 use crate::panics::contained;
 
 /// Octets of messages that may wait for the journal before publishers are held back.
@@ -50,6 +52,8 @@ pub(super) struct Shared {
     pub(super) data_dir: PathBuf,
     /// What the writer is to put right on disk.
     pub(super) repairs: Repairs,
+    /// What was written. A leaf, locked once a write.
+    pub(super) figures: Mutex<StoreFigures>,
 }
 
 #[derive(Default)]
@@ -96,6 +100,7 @@ impl Shared {
             on_failure: Box::new(|| ()),
             data_dir: data_dir.to_owned(),
             repairs: Repairs::default(),
+            figures: Mutex::default(),
         }
     }
 
@@ -359,6 +364,10 @@ pub(super) fn assemble(
 }
 
 impl Store for DiskStore {
+    fn figures(&self) -> StoreFigures {
+        *self.shared.figures.lock()
+    }
+
     fn submit(&self, transaction: Transaction) -> Ticket {
         let mut mailbox = self.shared.mailbox.lock();
         mailbox.last_ticket += 1;

@@ -16,6 +16,7 @@ mod damage;
 pub mod disk;
 #[cfg(test)]
 mod faults;
+mod figures;
 mod journal;
 mod ledger;
 mod log;
@@ -43,6 +44,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use leveret_protocol::ShortString;
 
 pub use backup::BackedUp;
+pub use figures::{SYNC_BOUNDS_MICROS, StoreFigures};
 
 use crate::engine::directory::{DirectoryChange, Record};
 use crate::engine::message::Arena;
@@ -365,6 +367,11 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// Whether more waits to be spilled than should: those who publish it are held back.
     fn is_spill_saturated(&self) -> bool;
+
+    /// What it has done; nothing in memory.
+    fn figures(&self) -> StoreFigures {
+        StoreFigures::default()
+    }
 
     /// Writes what waits and closes; nothing is taken after it.
     fn close(&self);

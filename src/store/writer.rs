@@ -218,6 +218,7 @@ impl Writer {
 
     /// Writes what was collected sums up to.
     pub(super) fn checkpoint(&mut self) -> Result<(), redb::Error> {
+        let began = clock::instant();
         let mut txn = self.database.read().begin_write()?;
         txn.set_durability(Durability::Immediate)?;
         txn.set_quick_repair(true);
@@ -253,6 +254,8 @@ impl Writer {
         txn.commit()?;
         self.bytes = 0;
         self.is_behind = false;
+        let took = clock::instant().saturating_duration_since(began);
+        self.shared.figures.lock().note_checkpoint(took);
         self.shared.set_stored(self.ticket, self.seq);
         Ok(())
     }

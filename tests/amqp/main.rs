@@ -49,6 +49,7 @@ mod quorum;
 mod recent_history;
 mod reply_to;
 mod routing;
+mod statistics;
 mod streams;
 mod topics;
 mod tracing;

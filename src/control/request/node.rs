@@ -15,6 +15,8 @@ pub(crate) enum NodeRequest {
     Ping,
     /// What it is and uses.
     Status,
+    /// What happened on it, and how much there is of what.
+    Totals,
     /// The settings in effect.
     Environment,
     /// Stops it in good order.
@@ -34,6 +36,7 @@ impl NodeRequest {
         match self {
             Self::Ping => {}
             Self::Status => return json(operator.node()),
+            Self::Totals => return json(operator.statistics(None)),
             Self::Environment => return json(operator.environment()),
             Self::Stop => operator.request_stop(),
             Self::SetMemoryLimit { limit } => operator.set_memory_limit(limit),

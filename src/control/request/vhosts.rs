@@ -26,6 +26,10 @@ pub(crate) enum VhostRequest {
     Delete {
         name: String,
     },
+    /// What happened in it, and how much it holds.
+    Figures {
+        name: String,
+    },
     SetLimits {
         name: String,
         limits: BTreeMap<String, i64>,
@@ -96,6 +100,7 @@ impl VhostRequest {
                 settings.check()?;
                 operator.change_vhost(&name, |record| settings.apply(record)).await?;
             }
+            Self::Figures { name } => return super::json(operator.vhost_figures(&name)?),
             Self::Delete { name } => {
                 let key = RecordKey { kind: RecordKind::Vhost, names: [name, String::new(), String::new()] };
                 operator.remove(&key).await?;

@@ -63,13 +63,15 @@ impl Confirms {
         }
     }
 
-    /// Everything up to this ticket is on disk: the acks that are due.
-    pub fn durable(&mut self, ticket: u64, out: &mut Vec<basic::Ack>) {
+    /// Everything up to this ticket is on disk: the acks that are due. Returns how many publishes they confirm.
+    pub fn durable(&mut self, ticket: u64, out: &mut Vec<basic::Ack>) -> u64 {
+        let mut confirmed = 0;
         let mut due: Option<(u64, u64)> = None;
         while let Some(range) = self.pending.front().copied()
             && range.ticket <= ticket
         {
             self.pending.pop_front();
+            confirmed += range.last - range.first + 1;
             due = match due {
                 Some((first, _)) => Some((first, range.last)),
                 None => Some((range.first, range.last)),
@@ -78,6 +80,7 @@ impl Confirms {
         if let Some((first, last)) = due {
             out.push(basic::Ack { delivery_tag: DeliveryTag::new(last), multiple: first < last });
         }
+        confirmed
     }
 
     /// Whether nothing waits.

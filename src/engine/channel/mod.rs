@@ -26,6 +26,7 @@ use std::sync::Arc;
 use leveret_protocol::{ChannelId, ShortString};
 
 use crate::engine::queue::{ChannelLimit, ConsumerId, QueueId};
+use crate::engine::statistics::{Counts, Samples};
 use crate::error::AmqpError;
 
 use confirm::Confirms;
@@ -92,6 +93,10 @@ pub struct Channel<H> {
     pub prefetch: u32,
     /// `basic.qos` with `global`: the limit that all consumers share.
     pub limit: Arc<ChannelLimit>,
+    /// What went over it.
+    pub counts: Counts,
+    /// What its counts were some seconds ago, for rates.
+    pub samples: Samples,
     last_declared: Option<ShortString>,
 }
 
@@ -108,6 +113,8 @@ impl<H> Channel<H> {
             reply_consumer: None,
             prefetch: 0,
             limit: Arc::default(),
+            counts: Counts::default(),
+            samples: Samples::default(),
             last_declared: None,
         }
     }

@@ -99,6 +99,7 @@ pub struct Unacked {
     first_tag: u64,
     entries: VecDeque<(Entry, State)>,
     timeouts: AckTimeouts,
+    acked: u64,
 }
 
 /// A delivery whose ack is overdue.
@@ -112,7 +113,7 @@ pub struct Overdue {
 
 impl Default for Unacked {
     fn default() -> Self {
-        Self { first_tag: 1, entries: VecDeque::new(), timeouts: AckTimeouts::default() }
+        Self { first_tag: 1, entries: VecDeque::new(), timeouts: AckTimeouts::default(), acked: 0 }
     }
 }
 
@@ -138,6 +139,16 @@ impl Unacked {
     /// Whether none is kept.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
+    }
+
+    /// How many were acked so far.
+    pub fn acked(&self) -> u64 {
+        self.acked
+    }
+
+    /// The delivery that waits longest for its ack.
+    pub fn oldest(&self) -> Option<&Entry> {
+        self.entries.iter().find(|(_, state)| *state == State::Outstanding).map(|(entry, _)| entry)
     }
 
     /// How many wait for an ack, and how many acks wait for a commit.
@@ -213,16 +224,20 @@ impl Unacked {
         outcome: Outcome,
         out: &mut Settlements,
     ) -> Result<u32, AmqpError> {
-        let mut freed = 0;
+        let (mut freed, mut settled) = (0, 0);
         for index in self.range(tag, multiple)? {
             let (entry, state) = &mut self.entries[index];
             if *state == State::Outstanding {
                 *state = State::Settled;
                 freed += u32::from(entry.consumer.is_some());
+                settled += 1;
                 out.add(entry, outcome);
             } else if *state == State::Lapsed {
                 *state = State::Settled;
             }
+        }
+        if outcome == Outcome::Ack {
+            self.acked += settled;
         }
         self.shorten();
         Ok(freed)
@@ -244,6 +259,7 @@ impl Unacked {
         let mut freed = 0;
         for (entry, state) in &mut self.entries {
             if let State::Held(outcome) = *state {
+                self.acked += u64::from(outcome == Outcome::Ack);
                 *state = State::Settled;
                 freed += u32::from(entry.consumer.is_some());
                 out.add(entry, outcome);

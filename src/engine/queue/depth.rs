@@ -261,6 +261,8 @@ impl Lane {
             rest.marks = rest.marks.part(end - rest.first_seq, rest.marks.span() - 1);
             rest.first_seq = end;
             rest.place = Place::Ahead { durable, spilled };
+            // What follows came no earlier, and mostly not much later.
+            rest.arrived = next.checked_sub(1).and_then(|last| self.segments[last].newest()).or(rest.arrived);
             self.segments.insert(next, rest);
             return next + 1;
         }

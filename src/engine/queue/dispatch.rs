@@ -15,6 +15,9 @@ use std::time::Duration;
 
 use leveret_protocol::{ChannelId, ShortString};
 
+use super::stall::HeldBy;
+use crate::engine::message::Timestamp;
+
 /// A consumer's number, unique in its queue for ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConsumerId(u32);
@@ -143,6 +146,8 @@ pub struct ConsumerSpec {
 struct Consumer {
     spec: ConsumerSpec,
     unacked: u32,
+    /// Since when it has something unacked and has acked nothing.
+    waits_since: Option<Timestamp>,
     in_line: bool,
 }
 
@@ -159,6 +164,34 @@ impl Consumer {
         let own_room = if self.spec.prefetch == 0 { u32::MAX } else { self.spec.prefetch.saturating_sub(self.unacked) };
         own_room.min(channel_room)
     }
+
+    /// Why it has no room.
+    fn held_by(&self) -> Option<HeldBy> {
+        if !self.spec.no_ack && self.spec.prefetch != 0 && self.unacked >= self.spec.prefetch {
+            Some(HeldBy::Prefetch)
+        } else if self.spec.channel_limit.room() == 0 {
+            Some(HeldBy::ChannelLimit)
+        } else if !self.spec.window.has_room() {
+            Some(HeldBy::Socket)
+        } else {
+            None
+        }
+    }
+}
+
+/// A consumer as listings see it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Listed<'a> {
+    pub(super) id: ConsumerId,
+    /// What it asked for.
+    pub(super) spec: &'a ConsumerSpec,
+    /// Its unacked deliveries.
+    pub(super) unacked: u32,
+    /// It is one that gets messages.
+    pub(super) active: bool,
+    pub(super) held_by: Option<HeldBy>,
+    /// Since when it has something unacked and has acked nothing.
+    pub(super) waits_since: Option<Timestamp>,
 }
 
 /// A consumer's turn: who, and how many messages in a row it may take.
@@ -200,14 +233,18 @@ impl Consumers {
         self.all.len()
     }
 
-    /// Each consumer in the order of subscription: its number, what it asked for, its unacked deliveries, and whether it
-    /// is one that gets messages.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (ConsumerId, &ConsumerSpec, u32, bool)> {
+    /// Each consumer in the order of subscription.
+    pub(super) fn iter(&self) -> impl Iterator<Item = Listed<'_>> {
         let mut all: Vec<_> = self.all.iter().collect();
         all.sort_by_key(|(id, _)| **id);
         let active = self.single_active.as_ref().map(|line| line.front().copied());
-        all.into_iter().map(move |(id, consumer)| {
-            (*id, &consumer.spec, consumer.unacked, active.is_none_or(|active| active == Some(*id)))
+        all.into_iter().map(move |(id, consumer)| Listed {
+            id: *id,
+            spec: &consumer.spec,
+            unacked: consumer.unacked,
+            active: active.is_none_or(|active| active == Some(*id)),
+            held_by: consumer.held_by(),
+            waits_since: consumer.waits_since,
         })
     }
 
@@ -231,7 +268,7 @@ impl Consumers {
         let id = ConsumerId(self.next_id);
         self.next_id += 1;
         self.exclusive = spec.exclusive;
-        self.all.insert(id, Consumer { spec, unacked: 0, in_line: false });
+        self.all.insert(id, Consumer { spec, unacked: 0, waits_since: None, in_line: false });
         if let Some(order) = &mut self.single_active {
             order.push_back(id);
         }
@@ -328,13 +365,14 @@ impl Consumers {
     }
 
     /// Claims up to `count` deliveries for the consumer whose turn it is; returns how many it may have.
-    pub(super) fn claim(&mut self, id: ConsumerId, count: u32) -> u32 {
+    pub(super) fn claim(&mut self, now: Timestamp, id: ConsumerId, count: u32) -> u32 {
         let consumer = self.all.get_mut(&id).expect("a consumer whose turn it is exists");
         if consumer.spec.no_ack {
             return count;
         }
         let granted = consumer.spec.channel_limit.claim(count);
         consumer.unacked += granted;
+        consumer.waits_since.get_or_insert(now);
         granted
     }
 
@@ -359,9 +397,10 @@ impl Consumers {
     }
 
     /// Deliveries of this consumer were settled.
-    pub(super) fn settled(&mut self, id: ConsumerId, count: u32) {
+    pub(super) fn settled(&mut self, now: Timestamp, id: ConsumerId, count: u32) {
         if let Some(consumer) = self.all.get_mut(&id) {
             consumer.unacked = consumer.unacked.saturating_sub(count);
+            consumer.waits_since = (consumer.unacked > 0).then_some(now);
             self.make_way();
             self.resume(id);
         }
@@ -403,6 +442,8 @@ impl Consumers {
 mod tests {
     use super::*;
 
+    const NOW: Timestamp = Timestamp::from_millis(1);
+
     fn spec(prefetch: u32, priority: i64) -> ConsumerSpec {
         ConsumerSpec {
             tag: ShortString::from_static("c"),
@@ -419,7 +460,7 @@ mod tests {
 
     fn deliver(consumers: &mut Consumers) -> Option<ConsumerId> {
         let turn = consumers.next()?;
-        assert_eq!(consumers.claim(turn.consumer, 1), 1);
+        assert_eq!(consumers.claim(NOW, turn.consumer, 1), 1);
         consumers.rotate(turn.consumer);
         Some(turn.consumer)
     }
@@ -439,7 +480,7 @@ mod tests {
         let high = consumers.add(spec(2, 10));
         let order: Vec<_> = (0..4).filter_map(|_| deliver(&mut consumers)).collect();
         assert_eq!(order, [high, high, low]);
-        consumers.settled(high, 1);
+        consumers.settled(NOW, high, 1);
         assert_eq!(deliver(&mut consumers), Some(high));
     }
 
@@ -452,7 +493,7 @@ mod tests {
         let got = std::iter::from_fn(|| deliver(&mut consumers)).count();
         assert_eq!(got, 3);
         limit.release(1);
-        consumers.settled(ids[0], 1);
+        consumers.settled(NOW, ids[0], 1);
         assert!(deliver(&mut consumers).is_some());
         assert_eq!(deliver(&mut consumers), None);
     }
@@ -480,9 +521,9 @@ mod tests {
         let higher = consumers.add(spec(0, 5));
         assert_eq!(deliver(&mut consumers), None);
         consumers.resume_all();
-        consumers.settled(first, 1);
+        consumers.settled(NOW, first, 1);
         assert_eq!(deliver(&mut consumers), None);
-        consumers.settled(first, 1);
+        consumers.settled(NOW, first, 1);
         assert_eq!(deliver(&mut consumers), Some(higher));
         consumers.remove(higher);
         assert_eq!(deliver(&mut consumers), Some(first));

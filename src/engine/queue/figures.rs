@@ -1,10 +1,13 @@
 //! What there is to see of a queue: figures for listings, taken without an input.
 
-use leveret_protocol::{ChannelId, ShortString};
+use leveret_protocol::{ChannelId, PropertiesRef, ShortString};
 
 use super::Queue;
 use super::dispatch::ConsumerId;
 use super::lane::Lane;
+use super::stall::{HeldBy, Stall};
+use crate::engine::message::Timestamp;
+use crate::engine::statistics::Recent;
 
 /// What a queue holds at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,6 +43,30 @@ pub struct ConsumerFigures {
     pub unacked: u32,
     /// It is one that gets messages: with a single active consumer all others wait for its end.
     pub active: bool,
+    /// Why it takes no message at this moment.
+    pub held_by: Option<HeldBy>,
+    /// Since when it has something unacked and has acked nothing.
+    pub waits_since: Option<Timestamp>,
+}
+
+/// How old what a queue holds is, and why it does not leave.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueueAges {
+    /// When the ready message came that waits longest, as far as that is known without reading the disk; of what is on
+    /// disk alone it may have been some later.
+    pub oldest_ready: Option<Timestamp>,
+    /// Messages are ready of which only the disk knows when they came.
+    pub oldest_on_disk: bool,
+    /// When the message was handed out that waits longest for its ack.
+    pub oldest_unacked: Option<Timestamp>,
+    /// The `timestamp` property of the message at the head, in seconds since 1970, if it is in memory.
+    pub head_timestamp: Option<u64>,
+    /// Why nothing leaves.
+    pub stall: Option<Stall>,
+    /// When something left last, or the queue came to be.
+    pub moved_at: Timestamp,
+    /// Since when nobody takes what is ready although there are consumers.
+    pub blocked_since: Option<Timestamp>,
 }
 
 impl Queue {
@@ -60,17 +87,54 @@ impl Queue {
     pub fn consumer_figures(&self) -> Vec<ConsumerFigures> {
         self.consumers
             .iter()
-            .map(|(id, spec, unacked, active)| ConsumerFigures {
-                id,
-                tag: spec.tag.clone(),
-                channel: spec.channel,
-                no_ack: spec.no_ack,
-                exclusive: spec.exclusive,
-                prefetch: spec.prefetch,
-                unacked,
-                active,
+            .map(|consumer| ConsumerFigures {
+                id: consumer.id,
+                tag: consumer.spec.tag.clone(),
+                channel: consumer.spec.channel,
+                no_ack: consumer.spec.no_ack,
+                exclusive: consumer.spec.exclusive,
+                prefetch: consumer.spec.prefetch,
+                unacked: consumer.unacked,
+                active: consumer.active,
+                held_by: consumer.held_by,
+                waits_since: consumer.waits_since,
             })
             .collect()
+    }
+
+    /// How old what it holds is, and why it does not leave.
+    pub fn ages(&self) -> QueueAges {
+        let heads = || self.lanes.iter().filter(|lane| lane.ready() > 0).map(Lane::oldest_ready);
+        let head = self.lanes.iter().rev().find(|lane| lane.ready() > 0).and_then(Lane::peek);
+        let timestamp = |properties| PropertiesRef::decode(properties).ok().and_then(|properties| properties.timestamp);
+        QueueAges {
+            oldest_ready: heads().flatten().min(),
+            oldest_on_disk: heads().any(|oldest| oldest.is_none()),
+            oldest_unacked: self.lanes.iter().filter_map(Lane::oldest_unacked).min(),
+            head_timestamp: head.and_then(|(_, message)| timestamp(message.properties())),
+            stall: self.stall(),
+            moved_at: self.moved_at,
+            blocked_since: self.blocked_since,
+        }
+    }
+
+    /// What happened since it was taken last.
+    pub fn take_recent(&mut self) -> Option<Box<Recent>> {
+        self.recent.take()
+    }
+
+    /// The lane and the number of the ready message of which only the disk knows when it came.
+    pub fn unknown_head(&self) -> Option<(u8, u64)> {
+        let unknown = |lane: &&Lane| lane.ready() > 0 && lane.oldest_ready().is_none();
+        let lane = self.lanes.iter().find(unknown)?;
+        Some((lane.number(), lane.head_on_disk()?))
+    }
+
+    /// This message, which only the disk has, came at this time.
+    pub fn learn_arrival(&mut self, lane: u8, seq: u64, arrived: Timestamp) {
+        if let Some(lane) = self.lane_mut(lane) {
+            lane.learn_arrival(seq, arrived);
+        }
     }
 }
 

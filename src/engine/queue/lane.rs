@@ -20,10 +20,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::RecoveredLane;
+use super::delivery_times::DeliveryTimes;
 use super::marks::Marks;
 use super::ranges::Ranges;
 use super::segment::{Kept, Place, Resident, Segment, Settled, Tally, narrow};
-use crate::engine::message::{Arena, Message};
+use crate::engine::message::{Arena, Message, Timestamp};
 
 /// A run of consecutive messages of one segment, handed out together.
 #[derive(Clone, Debug)]
@@ -122,7 +123,12 @@ pub(super) struct Lane {
     pub(super) ready_body_bytes: u64,
     pub(super) unacked: u64,
     pub(super) resident_bytes: usize,
+    /// When what waits for an ack was handed out.
+    times: Option<Box<DeliveryTimes>>,
 }
+
+/// Messages looked at to find the one that waits longest for its ack.
+const UNACKED_STEPS_MAX: u32 = 4096;
 
 impl Lane {
     /// An empty lane with this number.
@@ -147,6 +153,7 @@ impl Lane {
                 marks: Marks::new(next_seq - head_seq),
                 body_bytes: 0,
                 place: Place::Ahead { durable: Tally { count, body_bytes }, spilled: Tally::default() },
+                arrived: None,
             });
             lane.ready = count;
             lane.ready_body_bytes = body_bytes;
@@ -192,7 +199,7 @@ impl Lane {
         self.ready += span;
         self.ready_body_bytes += body_bytes;
         let place = Place::Resident(Resident { arena, index, kept, taken: None });
-        let segment = Segment { first_seq, marks: Marks::new(span), body_bytes, place };
+        let segment = Segment { first_seq, marks: Marks::new(span), body_bytes, place, arrived: None };
         self.resident_bytes += segment.resident_bytes();
         self.segments.push_back(segment);
         first_seq
@@ -281,6 +288,98 @@ impl Lane {
         let segment = &self.segments[at];
         let Resident { arena, index, .. } = segment.resident()?;
         Some((segment.first_seq + position, arena.message(index + narrow(position))))
+    }
+
+    /// Place of the segment with the oldest ready message, by its number.
+    fn head(&self) -> Option<(usize, u64)> {
+        if let Some(seq) = self.returned.first() {
+            return Some((self.find(seq)?, seq));
+        }
+        let (at, position) = self.at_cursor()?;
+        Some((at, self.segments[at].first_seq + position))
+    }
+
+    /// When the oldest ready message came; `None` if only the disk knows, or nothing is ready.
+    pub(super) fn oldest_ready(&self) -> Option<Timestamp> {
+        let (at, seq) = self.head()?;
+        let segment = &self.segments[at];
+        match segment.resident() {
+            Some(Resident { arena, index, .. }) => {
+                Some(arena.message(index + narrow(seq - segment.first_seq)).enqueued_at())
+            }
+            None => segment.arrived,
+        }
+    }
+
+    /// The number of the oldest ready message, or of one before it, if only the disk knows when it came.
+    pub(super) fn head_on_disk(&self) -> Option<u64> {
+        let (at, seq) = self.head()?;
+        let segment = &self.segments[at];
+        (segment.resident().is_none() && segment.arrived.is_none()).then_some(seq)
+    }
+
+    /// The first message at or behind this number came at this time.
+    pub(super) fn learn_arrival(&mut self, seq: u64, arrived: Timestamp) {
+        if let Some(at) = self.find(seq)
+            && self.segments[at].resident().is_none()
+        {
+            self.segments[at].arrived = Some(arrived);
+        }
+    }
+
+    /// Messages were handed out that wait for an ack from now on.
+    #[inline]
+    pub(super) fn note_handed_out(&mut self, now: Timestamp, run: &Run) {
+        let until = run.first_seq + u64::from(run.count);
+        let settled_below = self.segments.front().map_or(until, |first| first.first_seq);
+        let times = self.times.get_or_insert_default();
+        if self.unacked == u64::from(run.count) {
+            times.clear();
+        }
+        times.note(now, run.first_seq, until, settled_below);
+    }
+
+    /// These messages wait no longer for an ack: tells for how long they did, in milliseconds, and how many.
+    #[inline]
+    pub(super) fn note_returned(
+        &mut self,
+        now: Timestamp,
+        first_seq: u64,
+        last_seq: u64,
+        waited: impl FnMut(u64, u64),
+    ) {
+        if let Some(times) = &mut self.times {
+            times.waited(now, first_seq, last_seq, waited);
+            times.forget(first_seq, last_seq);
+        }
+    }
+
+    /// When the message was handed out that waits longest for its ack. Looks at what stands first, and at no more than
+    /// some thousand messages.
+    pub(super) fn oldest_unacked(&self) -> Option<Timestamp> {
+        let times = self.times.as_ref().filter(|_| self.unacked > 0)?;
+        let mut oldest: Option<Timestamp> = None;
+        let mut steps = 0;
+        for segment in self.segments.iter().take_while(|segment| segment.first_seq < self.cursor) {
+            let mut position = 0;
+            while let Some(live) = segment.marks.next_live(position) {
+                let seq = segment.first_seq + live;
+                steps += 1;
+                if seq >= self.cursor || steps > UNACKED_STEPS_MAX {
+                    return oldest;
+                }
+                if let Some((_, last)) = self.returned.within(seq, u64::MAX).next().filter(|(first, _)| *first == seq) {
+                    position = last + 1 - segment.first_seq;
+                    continue;
+                }
+                oldest = oldest.into_iter().chain(times.of(seq)).min();
+                if !times.is_again(seq) {
+                    return oldest;
+                }
+                position = live + 1;
+            }
+        }
+        oldest
     }
 
     /// Segment and position of the first unsettled message at or above the cursor.

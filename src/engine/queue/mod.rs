@@ -6,6 +6,7 @@
 //! an effect of the same call.
 //! Not here: exchanges, the store, sockets, locks.
 
+mod delivery_times;
 mod depth;
 mod dispatch;
 mod effective;
@@ -21,15 +22,17 @@ mod ranges;
 mod returns;
 mod segment;
 mod settings;
+mod stall;
 
 use std::sync::Arc;
 
 use crate::engine::message::{Arena, Timestamp};
+use crate::engine::statistics::{Count, Recent};
 
 pub use depth::SpillPlan;
 pub use depth::{Answer, Difference, Gone};
 pub use dispatch::{ChannelLimit, ConsumerId, ConsumerSpec, Window};
-pub use figures::{ConsumerFigures, QueueFigures};
+pub use figures::{ConsumerFigures, QueueAges, QueueFigures};
 pub use lane::{Loaded, Run};
 pub use marks::Marks;
 pub use segment::{Kept, Settled, SpillTicket};
@@ -37,6 +40,7 @@ pub use settings::{
     DeadLetterStrategy, ExpiryMode, Overflow, QueueSettings, QueueType, StreamSettings, TTL_MAX_MS, check_equivalent,
 };
 pub(crate) use settings::{age_in_seconds, compare_argument, print_value};
+pub use stall::{HeldBy, Stall};
 
 use dispatch::Consumers;
 use expiry::Deadlines;
@@ -93,6 +97,20 @@ impl DeathReason {
             Self::Expired => "expired",
             Self::MaxLen => "maxlen",
             Self::DeliveryLimit => "delivery_limit",
+        }
+    }
+
+    /// What is counted, by whether the queue dead-letters.
+    const fn count(self, dead_letters: bool) -> Count {
+        match (self, dead_letters) {
+            (Self::Rejected, true) => Count::Rejected,
+            (Self::Expired, true) => Count::Expired,
+            (Self::MaxLen, true) => Count::MaxLen,
+            (Self::DeliveryLimit, true) => Count::DeliveryLimit,
+            (Self::Rejected, false) => Count::DroppedRejected,
+            (Self::Expired, false) => Count::DroppedExpired,
+            (Self::MaxLen, false) => Count::DroppedMaxLen,
+            (Self::DeliveryLimit, false) => Count::DroppedDeliveryLimit,
         }
     }
 }
@@ -243,6 +261,12 @@ pub struct Queue {
     /// It may have messages that the store keeps as long as the broker runs.
     spills: bool,
     deleted: bool,
+    /// What happened since somebody took it.
+    recent: Option<Box<Recent>>,
+    /// Since when nobody takes what is ready although there are consumers.
+    blocked_since: Option<Timestamp>,
+    /// When a message left last.
+    moved_at: Timestamp,
 }
 
 impl Queue {
@@ -265,6 +289,49 @@ impl Queue {
             deadlines_kept: 0,
             spills: false,
             deleted: false,
+            recent: None,
+            blocked_since: None,
+            moved_at: now,
+        }
+    }
+
+    #[inline]
+    fn count(&mut self, what: Count, messages: u64) {
+        self.recent.get_or_insert_default().counts[what] += messages;
+    }
+
+    /// Messages died: they are dead-lettered, if the queue does that.
+    fn count_dead(&mut self, reason: DeathReason, messages: u64) {
+        self.count(reason.count(self.settings.dead_letters()), messages);
+    }
+
+    /// Messages are handed out; the `settled` ones need no ack.
+    #[inline]
+    fn note_handed_out(&mut self, now: Timestamp, run: &Run, what: Count, settled: bool) {
+        let count = u64::from(run.count);
+        let recent = self.recent.get_or_insert_default();
+        recent.counts[what] += count;
+        if run.redelivered {
+            recent.counts[Count::Redeliver] += count;
+        } else {
+            // The messages of a run came together, or nearly so.
+            let arrived = run.arena.message(run.index).enqueued_at();
+            recent.time_in_queue.note(now.as_millis().saturating_sub(arrived.as_millis()), count);
+        }
+        self.moved_at = now;
+        if !settled && let Some(slot) = self.lane_mut(run.lane) {
+            slot.note_handed_out(now, run);
+        }
+    }
+
+    /// Messages are ready that nobody takes, or not.
+    #[inline]
+    fn note_blocked(&mut self, now: Timestamp, blocked: bool) {
+        if blocked {
+            self.blocked_since.get_or_insert(now);
+        } else if let Some(since) = self.blocked_since.take() {
+            let blocked_ms = now.as_millis().saturating_sub(since.as_millis());
+            self.recent.get_or_insert_default().blocked_ms += blocked_ms;
         }
     }
 
@@ -359,6 +426,7 @@ impl Queue {
         }
         self.expire(now, fx);
         let count = arena.count();
+        self.count(Count::Publish, u64::from(count));
         let durable = self.durable && (persistent || self.settings.queue_type == QueueType::Quorum);
         let kept = if durable { Kept::Durable } else { Kept::Memory };
         let mut refused = Vec::new();
@@ -368,6 +436,7 @@ impl Queue {
                     refused.push(index);
                     if self.settings.overflow() == Overflow::RejectPublishDlx && self.settings.dead_letters() {
                         let run = refused_run(arena, index);
+                        self.count_dead(DeathReason::MaxLen, 1);
                         fx.push(QueueEffect::DeadLetter { run, reason: DeathReason::MaxLen });
                     }
                 } else {
@@ -424,6 +493,7 @@ impl Queue {
             }
             if kept == Kept::Durable {
                 let (arena, count) = (arena.clone(), last - first);
+                self.count(Count::DiskWrites, u64::from(count));
                 fx.push(QueueEffect::Append { lane, first_seq, arena, index: first, count });
             }
             first = last;
@@ -444,8 +514,10 @@ impl Queue {
     /// Hands ready messages to consumers as long as both are there.
     fn dispatch(&mut self, now: Timestamp, fx: &mut Vec<QueueEffect>) {
         if self.consumers.is_empty() {
+            self.blocked_since = None;
             return;
         }
+        let mut blocked = false;
         let one_by_one = self.settings.expiry_mode == ExpiryMode::Head;
         loop {
             if one_by_one {
@@ -456,10 +528,13 @@ impl Queue {
             if ready == 0 {
                 break;
             }
-            let Some(turn) = self.consumers.next() else { break };
+            let Some(turn) = self.consumers.next() else {
+                blocked = true;
+                break;
+            };
             let most = if one_by_one { 1 } else { turn.max };
             let wanted = most.min(u32::try_from(ready).unwrap_or(u32::MAX));
-            let granted = self.consumers.claim(turn.consumer, wanted);
+            let granted = self.consumers.claim(now, turn.consumer, wanted);
             if granted == 0 {
                 // Another queue took the last of the channel's limit: the next look finds no room and parks it.
                 continue;
@@ -470,6 +545,8 @@ impl Queue {
                     if let Some(spec) = self.consumers.spec(turn.consumer) {
                         spec.window.add(run.size_bytes());
                     }
+                    let what = if turn.no_ack { Count::DeliverNoAck } else { Count::Deliver };
+                    self.note_handed_out(now, &run, what, turn.no_ack);
                     if turn.no_ack {
                         self.settle_taken(run.lane, run.first_seq, run.first_seq + u64::from(run.count) - 1, fx);
                     }
@@ -482,6 +559,7 @@ impl Queue {
                 }
             }
         }
+        self.note_blocked(now, blocked);
         self.read_ahead(fx);
     }
 
@@ -501,12 +579,16 @@ impl Queue {
         self.expire(now, fx);
         match self.take(1) {
             Take::Run(run) => {
+                self.note_handed_out(now, &run, if no_ack { Count::GetNoAck } else { Count::Get }, no_ack);
                 if no_ack {
                     self.settle_taken(run.lane, run.first_seq, run.first_seq, fx);
                 }
                 Get::Message { run, left: self.ready() }
             }
-            Take::Empty => Get::Empty,
+            Take::Empty => {
+                self.count(Count::GetEmpty, 1);
+                Get::Empty
+            }
             Take::OnDisk => {
                 self.get_waits = true;
                 self.read_ahead(fx);
@@ -540,33 +622,57 @@ impl Queue {
 
     /// Settles unacked messages: an ack.
     pub fn ack(&mut self, now: Timestamp, delivered: Delivered, fx: &mut Vec<QueueEffect>) {
+        let Delivered { lane, first_seq, last_seq, .. } = delivered;
+        let mut recent = self.recent.take().unwrap_or_default();
+        if let Some(slot) = self.lane_mut(lane) {
+            slot.note_returned(now, first_seq, last_seq, |waited_ms, count| recent.ack_latency.note(waited_ms, count));
+        }
+        self.recent = Some(recent);
+        let count = self.settle(now, delivered, fx);
+        self.count(Count::Ack, count);
+    }
+
+    /// Settles unacked messages, whatever becomes of them; returns how many there were.
+    fn settle(&mut self, now: Timestamp, delivered: Delivered, fx: &mut Vec<QueueEffect>) -> u64 {
         let Delivered { consumer, lane, first_seq, last_seq } = delivered;
         let count = self.settle_taken(lane, first_seq, last_seq, fx);
-        self.freed(consumer, count);
+        self.moved_at = now;
+        self.freed(now, consumer, count);
         self.expire(now, fx);
         self.dispatch(now, fx);
+        count
     }
 
     /// Settles unacked messages without requeue: they are dead-lettered if the queue says so.
     pub fn reject(&mut self, now: Timestamp, delivered: Delivered, fx: &mut Vec<QueueEffect>) {
-        let Delivered { consumer, lane, first_seq, last_seq } = delivered;
-        if self.settings.dead_letters()
-            && let Some(slot) = self.lane_mut(lane)
-        {
-            let waits_from = slot.waits_from(first_seq, last_seq, Fate::Rejected);
-            for run in (first_seq..waits_from.unwrap_or(last_seq + 1)).filter_map(|seq| slot.single(seq)) {
-                fx.push(QueueEffect::DeadLetter { run, reason: DeathReason::Rejected });
-            }
-            if let Some(from) = waits_from {
-                return self.reject_later(now, delivered, from, fx);
+        let Delivered { lane, first_seq, last_seq, .. } = delivered;
+        let dead_letters = self.settings.dead_letters();
+        if let Some(slot) = self.lane_mut(lane) {
+            slot.note_returned(now, first_seq, last_seq, |_, _| ());
+            if dead_letters {
+                let waits_from = slot.waits_from(first_seq, last_seq, Fate::Rejected);
+                let before = fx.len();
+                for run in (first_seq..waits_from.unwrap_or(last_seq + 1)).filter_map(|seq| slot.single(seq)) {
+                    fx.push(QueueEffect::DeadLetter { run, reason: DeathReason::Rejected });
+                }
+                let dead = (fx.len() - before) as u64;
+                self.count_dead(DeathReason::Rejected, dead);
+                self.count(Count::Reject, last_seq + 1 - first_seq);
+                if let Some(from) = waits_from {
+                    return self.reject_later(now, delivered, from, fx);
+                }
             }
         }
-        self.ack(now, Delivered { consumer, lane, first_seq, last_seq }, fx);
+        let count = self.settle(now, delivered, fx);
+        if !dead_letters {
+            self.count_dead(DeathReason::Rejected, count);
+            self.count(Count::Reject, count);
+        }
     }
 
-    fn freed(&mut self, consumer: Option<ConsumerId>, count: u64) {
+    fn freed(&mut self, now: Timestamp, consumer: Option<ConsumerId>, count: u64) {
         if let Some(id) = consumer {
-            self.consumers.settled(id, u32::try_from(count).unwrap_or(u32::MAX));
+            self.consumers.settled(now, id, u32::try_from(count).unwrap_or(u32::MAX));
         }
     }
 
@@ -641,6 +747,7 @@ impl Queue {
         let Some(slot) = self.lane_mut(lane) else { return false };
         let mut out = Vec::new();
         let Some(run) = slot.settle_ready(seq, &mut out) else { return false };
+        self.count_dead(reason, 1);
         if self.settings.dead_letters() {
             fx.push(QueueEffect::DeadLetter { run, reason });
         }

@@ -10,6 +10,7 @@ use super::{
     Answer, DeathReason, Delivered, Difference, ExpiryMode, Queue, QueueEffect, RecoveredLane, SpillPlan, WINDOW_BYTES,
 };
 use crate::engine::message::Timestamp;
+use crate::engine::statistics::Count;
 
 /// Octets that a read brings at least, if there are as many.
 const READ_MIN_BYTES: usize = 32 * 1024;
@@ -82,6 +83,7 @@ impl Queue {
         let answer = Answer { complete_below, ..answer };
         let Some(slot) = self.lane_mut(lane) else { return Difference::default() };
         let difference = slot.load(&answer);
+        self.count(Count::DiskReads, answer.loaded.iter().map(|part| u64::from(part.count)).sum());
         if self.settings.expiry_mode == ExpiryMode::OnTime {
             for part in answer.loaded.iter().filter(|part| part.arena.any_expiration()) {
                 for nth in 0..part.count {
@@ -112,7 +114,7 @@ impl Queue {
             count += self.settle_taken(lane, first_seq, from - 1, fx);
         }
         count += self.lane_mut(lane).map_or(0, |slot| slot.await_bodies(from, last_seq, Fate::Rejected));
-        self.freed(consumer, count);
+        self.freed(now, consumer, count);
         self.read_ahead(fx);
         self.expire(now, fx);
         self.dispatch(now, fx);
@@ -140,6 +142,7 @@ impl Queue {
                     continue;
                 }
             };
+            self.count_dead(reason, 1);
             if self.settings.dead_letters() {
                 fx.push(QueueEffect::DeadLetter { run, reason });
             }

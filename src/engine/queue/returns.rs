@@ -5,6 +5,7 @@
 
 use super::{DeathReason, Delivered, ExpiryMode, Fate, Kept, Queue, QueueEffect, Run};
 use crate::engine::message::Timestamp;
+use crate::engine::statistics::Count;
 
 impl Queue {
     /// Puts unacked messages back to their places; they will be redelivered.
@@ -23,7 +24,11 @@ impl Queue {
                 self.deadlines.add(&run.arena.message(run.index), lane, run.first_seq);
             }
         }
-        self.freed(consumer, count);
+        if let Some(slot) = self.lane_mut(lane) {
+            slot.note_returned(now, first_seq, last_seq, |_, _| ());
+        }
+        self.count(Count::Requeue, count);
+        self.freed(now, consumer, count);
         self.expire(now, fx);
         self.dispatch(now, fx);
         self.trim(fx);
@@ -42,7 +47,8 @@ impl Queue {
                 self.leave_when_read(lane, seq, Fate::TooOften, fx);
             }
             Some(limit) if count > limit => {
-                let run = slot.single(seq).filter(|_| self.settings.dead_letters());
+                let run = slot.single(seq).filter(|_| dead_letters);
+                self.count_dead(DeathReason::DeliveryLimit, 1);
                 fx.extend(run.map(|run| QueueEffect::DeadLetter { run, reason: DeathReason::DeliveryLimit }));
                 self.settle_taken(lane, seq, seq, fx);
             }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::marks::Marks;
-use crate::engine::message::Arena;
+use crate::engine::message::{Arena, Timestamp};
 
 /// Where a message is besides memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,6 +134,8 @@ pub(super) struct Segment {
     /// Of a resident segment: of all its messages, settled or not. Of a parked one: of those not settled.
     pub(super) body_bytes: u64,
     pub(super) place: Place,
+    /// When the first of its messages came, if they are on disk and that is known.
+    pub(super) arrived: Option<Timestamp>,
 }
 
 impl Segment {
@@ -245,14 +247,29 @@ impl Segment {
     /// Forgets the bodies, which are on disk: of messages that were never delivered.
     pub(super) fn leave_ahead(&mut self) {
         let Some(&Resident { kept, .. }) = self.resident() else { return };
+        self.arrived = self.oldest();
         let tally = Tally { count: self.marks.live(), body_bytes: self.live_body_bytes(0, self.marks.span() - 1) };
         let none = Tally::default();
         let (durable, spilled) = if kept == Kept::Durable { (tally, none) } else { (none, tally) };
         self.place = Place::Ahead { durable, spilled };
     }
 
+    /// When the first message that is not settled came.
+    pub(super) fn oldest(&self) -> Option<Timestamp> {
+        let Some(Resident { arena, index, .. }) = self.resident() else { return self.arrived };
+        let first = self.marks.next_live(0)?;
+        Some(arena.message(index + narrow(first)).enqueued_at())
+    }
+
+    /// When the last message came, if it is in memory.
+    pub(super) fn newest(&self) -> Option<Timestamp> {
+        let Resident { arena, index, .. } = self.resident()?;
+        Some(arena.message(index + narrow(self.marks.span() - 1)).enqueued_at())
+    }
+
     /// Forgets the bodies, which are on disk: of messages that were delivered.
     pub(super) fn park(&mut self) {
+        self.arrived = self.oldest();
         let Some(Resident { arena, index, kept, .. }) = self.resident() else { return };
         let stub = |position| Stub::new(arena.message(index + narrow(position)).body_len(), *kept);
         let stubs = (0..self.marks.span()).map(stub).collect();
@@ -300,7 +317,7 @@ impl Segment {
     pub(super) fn of(first_seq: u64, resident: Resident, marks: Marks) -> Self {
         let Resident { arena, index, .. } = &resident;
         let body_bytes = (0..marks.span()).map(|nth| arena.message(index + narrow(nth)).body_len() as u64).sum();
-        Self { first_seq, marks, body_bytes, place: Place::Resident(resident) }
+        Self { first_seq, marks, body_bytes, place: Place::Resident(resident), arrived: None }
     }
 
     /// What positions `from..=to` of a parked segment leave of it; `None` if nothing there is live.
@@ -310,7 +327,8 @@ impl Segment {
         let marks = self.marks.part(from, to);
         let stubs = stubs[slot(from)..=slot(to)].to_vec();
         let body_bytes = self.live_body_bytes(from, to);
-        Some(Self { first_seq: self.first_seq + from, marks, body_bytes, place: Place::Parked(stubs) })
+        let (first_seq, arrived) = (self.first_seq + from, self.arrived);
+        Some(Self { first_seq, marks, body_bytes, place: Place::Parked(stubs), arrived })
     }
 }
 

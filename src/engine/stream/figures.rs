@@ -1,7 +1,7 @@
 //! What there is to see of a stream: figures for listings, in the terms of queues.
 
 use super::Stream;
-use crate::engine::queue::{ConsumerFigures, QueueFigures};
+use crate::engine::queue::{ConsumerFigures, HeldBy, QueueFigures};
 
 impl Stream {
     /// What it holds. All of its messages count as ready, whoever has read them.
@@ -28,6 +28,8 @@ impl Stream {
                 prefetch: reader.spec.prefetch,
                 unacked: reader.unacked,
                 active: true,
+                held_by: (reader.unacked >= reader.spec.prefetch).then_some(HeldBy::Prefetch),
+                waits_since: None,
             })
             .collect()
     }

@@ -11,6 +11,7 @@ use crate::engine::channel::{ChannelConsumer, Lifecycle};
 use crate::engine::directory::Right;
 use crate::engine::names::REPLY_QUEUE;
 use crate::engine::queue::{ConsumerSpec, Get, QueueId, QueueType};
+use crate::engine::statistics::Count;
 use crate::engine::stream::{Filter, with_offset};
 use crate::error::AmqpError;
 use crate::server::clock;
@@ -142,6 +143,7 @@ impl Session {
         self.submit();
         match found {
             Get::Message { run, left } => {
+                self.count_delivery(index, if no_ack { Count::GetNoAck } else { Count::Get }, &run);
                 let entry = Entry { queue: cell.id, seq: run.first_seq, consumer: None, lane: run.lane };
                 if let Some(timeout) = self.ack_timeout(&cell, None).filter(|_| !no_ack) {
                     self.watch_acks(index, clock::instant(), timeout);
@@ -159,7 +161,10 @@ impl Session {
                     self.submit();
                 }
             }
-            Get::Empty => self.send(id, basic::GetEmpty::default()),
+            Get::Empty => {
+                self.channels[index].counts[Count::GetEmpty] += 1;
+                self.send(id, basic::GetEmpty::default());
+            }
             Get::Loading => {
                 self.waiting_get = Some((id, get));
                 return Ok(Progress::Waiting);
@@ -359,6 +364,7 @@ impl Session {
             let delivered_at = *self.delivered_at.get_or_insert_with(clock::instant);
             self.watch_acks(at, delivered_at, timeout);
         }
+        self.count_delivery(at, if *no_ack { Count::DeliverNoAck } else { Count::Deliver }, run);
         let frame_max = self.frame_max_bytes();
         let head = DeliverHead::new(*channel, tag);
         let unacked = &mut self.channels[at].unacked;

@@ -7,7 +7,9 @@ use super::session::Session;
 use crate::engine::channel::Mode;
 use crate::engine::handshake::Limits;
 use crate::engine::message::Timestamp;
+use crate::engine::statistics::{Count, Counts, Rates};
 use crate::engine::vhost::ConnectionId;
+use crate::server::clock;
 
 /// What never changes about an open connection.
 #[derive(Debug)]
@@ -37,7 +39,7 @@ impl ConnectionFacts {
 }
 
 /// What a connection tells of itself when it is asked.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ConnectionFigures {
     pub(crate) received_octets: u64,
     pub(crate) received_calls: u64,
@@ -47,11 +49,13 @@ pub(crate) struct ConnectionFigures {
     pub(crate) blocked: bool,
     /// Octets that wait for the socket.
     pub(crate) pending_octets: u64,
+    /// Octets received and sent a second.
+    pub(crate) traffic_rates: Rates,
     pub(crate) channels: Vec<ChannelFigures>,
 }
 
 /// What a connection tells of one of its channels.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ChannelFigures {
     pub(crate) number: ChannelId,
     pub(crate) confirm: bool,
@@ -63,12 +67,15 @@ pub(crate) struct ChannelFigures {
     pub(crate) acks_uncommitted: u64,
     pub(crate) prefetch: u32,
     pub(crate) global_prefetch: u32,
+    pub(crate) counts: Counts,
+    pub(crate) rates: Rates,
 }
 
 impl Session {
     /// What there is to see now.
     pub(super) fn figures(&self) -> ConnectionFigures {
         let sent = self.output.sent();
+        let now = clock::now();
         ConnectionFigures {
             received_octets: self.received.octets,
             received_calls: self.received.calls,
@@ -76,11 +83,14 @@ impl Session {
             sent_calls: sent.calls,
             blocked: self.blocked,
             pending_octets: self.output.total_len() as u64,
+            traffic_rates: self.traffic_rates(now),
             channels: self
                 .channels
                 .iter()
                 .map(|channel| {
                     let (unacked, acks_uncommitted) = channel.unacked.counts();
+                    let mut counts = channel.counts;
+                    counts[Count::Ack] = channel.unacked.acked();
                     let (confirm, unconfirmed, transactional, uncommitted) = match &channel.mode {
                         Mode::Plain => (false, 0, false, 0),
                         Mode::Confirm(confirms) => (true, confirms.unconfirmed(), false, 0),
@@ -97,6 +107,8 @@ impl Session {
                         acks_uncommitted,
                         prefetch: channel.prefetch,
                         global_prefetch: channel.limit.get(),
+                        counts,
+                        rates: channel.samples.rates(now, &counts),
                     }
                 })
                 .collect(),

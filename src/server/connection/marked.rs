@@ -60,6 +60,8 @@ impl Session {
         let message = || Some(content.to_arena(traits, self.now));
         let asker = Asker { registry: &self.registry, vhost: &self.vhost, user: &self.user, rights: &mut self.rights };
         let (targets, _) = self.routes.ask(asker, content.exchange, &routing, &message)?;
+        let number = self.routes.exchanges.number(&self.vhost, content.exchange);
+        self.routes.exchanges.select(number);
         self.accept(at, &content, targets, traits)
     }
 

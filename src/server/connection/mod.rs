@@ -15,6 +15,7 @@
 //! heartbeats. That the peer is gone is noticed meanwhile only by writing to it.
 
 mod consuming;
+mod counting;
 mod delivery;
 pub(crate) mod facts;
 mod firehose;
@@ -45,8 +46,10 @@ use tracing::info;
 
 use super::outbox::Outbox;
 use super::registry::{ConnectionEntry, Registry};
+use super::statistics::Turn;
 use super::work::Work;
 use crate::engine::channel::unacked::Settlements;
+use crate::engine::statistics::{Count, Counts, Samples};
 use crate::error::AmqpError;
 use crate::server::clock;
 use crate::store::Ticket;
@@ -88,8 +91,8 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut socket: S, ends
     let mut input = BytesMut::with_capacity(READ_MIN_BYTES);
     let Some(opened) = handshake::open(&mut socket, &mut input, &registry, peer).await else { return };
     let Opened { user, capabilities, limits, vhost, admission, client_properties, mechanism } = opened;
-    let outbox = Arc::new(Outbox::new());
     let id = registry.new_connection_id();
+    let outbox = Arc::new(Outbox::new(id));
     let facts = ConnectionFacts {
         id,
         ends,
@@ -138,6 +141,10 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut socket: S, ends
         traced: false,
         waiting_get: None,
         received: Traffic::default(),
+        turn: Turn::default(),
+        sample_at: 0,
+        traffic_counts: Counts::default(),
+        traffic_samples: Samples::default(),
         blocked: false,
     };
     let mut driver = Driver {
@@ -269,6 +276,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                 self.durable = durable;
                 self.session.output.open_gates(durable);
                 self.session.emit_confirms();
+                self.session.flush_counts();
             }
             if self.session.blocked && !self.session.registry.alarms.any() {
                 self.unblock();
@@ -285,6 +293,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                         progress = true;
                         self.heartbeat.read = true;
                         self.session.received.add(count);
+                        self.session.turn.count(Count::ReceivedOctets, count as u64);
                         self.adapt(count);
                         if let Some(end) = self.on_input() {
                             return Poll::Ready(end);

@@ -22,11 +22,13 @@ use crate::engine::exchange::Routing;
 use crate::engine::exchange::delayed::with_negated_delay;
 use crate::engine::message::{Arena, ArenaBuilder, Body, MessageParts, Timestamp};
 use crate::engine::queue::QueueId;
+use crate::engine::statistics::Count;
 use crate::engine::vhost::Route;
 use crate::error::AmqpError;
 use crate::server::placing::alone;
 use crate::server::queue_cell::QueueCell;
 use crate::server::registry::{Registry, VhostCell};
+use crate::server::statistics::ExchangeTallies;
 use crate::store::Ticket;
 
 /// Octets at which an arena is cut: about one batch of the store, so that spilling and releasing work in small units.
@@ -59,11 +61,13 @@ struct Beyond {
 pub(super) struct RouteCache {
     version: u64,
     /// The last route: length of the exchange's name, the name, the key.
-    last: Option<(Vec<u8>, Arc<Targets>)>,
-    /// Written in the same way.
-    by_key: HashMap<Vec<u8>, Arc<Targets>>,
+    last: Option<(Vec<u8>, Arc<Targets>, usize)>,
+    /// Written in the same way; with the number of the exchange in `exchanges`.
+    by_key: HashMap<Vec<u8>, (Arc<Targets>, usize)>,
     /// One `Targets` for each set of queues, so that groups can be told apart by address.
     by_queues: HashMap<Vec<QueueId>, Arc<Targets>>,
+    /// What is counted for the exchanges.
+    pub(super) exchanges: ExchangeTallies,
 }
 
 /// On whose behalf a route is looked up.
@@ -86,36 +90,42 @@ impl RouteCache {
     ) -> Result<Arc<Targets>, AmqpError> {
         let version = asker.vhost.version();
         if version != self.version {
+            self.exchanges.flush(&asker.registry.statistics);
             *self = Self { version, ..Self::default() };
         }
-        if let Some((last, targets)) = &self.last
+        if let Some((last, targets, number)) = &self.last
             && usize::from(last[0]) == exchange.len()
             && last[1..=exchange.len()] == *exchange
             && last[1 + exchange.len()..] == *key
         {
+            self.exchanges.select(*number);
             return Ok(targets.clone());
         }
         let mut route = Vec::with_capacity(1 + exchange.len() + key.len());
         route.push(u8::try_from(exchange.len()).unwrap_or(u8::MAX));
         route.extend_from_slice(exchange);
         route.extend_from_slice(key);
-        let targets = if let Some(targets) = self.by_key.get(&route) {
-            targets.clone()
+        let (targets, number) = if let Some(known) = self.by_key.get(&route) {
+            known.clone()
         } else {
+            let vhost = asker.vhost;
             let keys = [key];
             let routing = Routing::new(&keys, properties, asker.registry.random());
             let (targets, by_key) = self.ask(asker, exchange, &routing, message)?;
+            let number = self.exchanges.number(vhost, exchange);
             if !by_key {
                 // Not to be remembered: the next message with this key may go elsewhere.
+                self.exchanges.select(number);
                 return Ok(targets);
             }
             if self.by_key.len() >= ROUTES_MAX {
                 self.by_key.clear();
             }
-            self.by_key.insert(route.clone(), targets.clone());
-            targets
+            self.by_key.insert(route.clone(), (targets.clone(), number));
+            (targets, number)
         };
-        self.last = Some((route, targets.clone()));
+        self.exchanges.select(number);
+        self.last = Some((route, targets.clone(), number));
         Ok(targets)
     }
 
@@ -170,6 +180,12 @@ impl Targets {
         let queues = self.beyond.as_ref().map_or(&self.cells, |beyond| &beyond.queues.cells);
         let replies = self.beyond.iter().flat_map(|beyond| &beyond.replies);
         queues.iter().map(|cell| &cell.name).chain(replies)
+    }
+
+    /// How many queues a message goes to.
+    fn queue_count(&self) -> u64 {
+        let beyond = self.beyond.as_ref().map_or(0, |beyond| beyond.queues.cells.len() + beyond.delays.len());
+        (self.cells.len() + beyond) as u64
     }
 
     fn shares_a_queue(&self, other: &Self) -> bool {
@@ -378,9 +394,11 @@ impl Session {
         };
         if let Some(origin) = origin {
             self.batch.number(origin);
+            self.turn.counts[Count::PublishConfirm] += 1;
         }
+        self.count_publish(at, targets.queue_count(), content.body_size);
         if targets.cells.is_empty() {
-            let id = channel.id;
+            let id = self.channels[at].id;
             return self.accept_beyond(id, &targets, traits, content, origin);
         }
         self.enqueue(&targets, traits, content, origin);
@@ -415,8 +433,11 @@ impl Session {
             }
         }
         if !routed && content.mandatory {
+            self.count(channel, Count::ReturnUnroutable, 1);
             let (publish, properties, body) = content.keep()?;
             self.return_unrouted(channel, &publish, &properties, &body);
+        } else if !routed && targets.queue_count() == 0 {
+            self.count(channel, Count::DropUnroutable, 1);
         }
         Ok(())
     }
@@ -519,7 +540,11 @@ impl Session {
             if confirms.is_settled() {
                 continue;
             }
-            confirms.durable(durable, &mut due);
+            let confirmed = confirms.durable(durable, &mut due);
+            if confirmed > 0 {
+                channel.counts[Count::Confirm] += confirmed;
+                self.turn.count(Count::Confirm, confirmed);
+            }
             for ack in due.drain(..) {
                 Method::from(ack).encode_frame(channel.id, self.output.buffer());
             }
@@ -531,6 +556,11 @@ impl Session {
         self.partial = false;
         for Held { targets, publish, properties, body, traits } in held {
             let body_size = body.len() as u64;
+            if let Some(at) = self.channel_index(channel) {
+                let number = self.routes.exchanges.number(&self.vhost, publish.exchange.as_bytes());
+                self.routes.exchanges.select(number);
+                self.count_publish(at, targets.queue_count(), body_size);
+            }
             let content = Content { publish, properties, body, body_size };
             let content = ContentRef::of(&content);
             if !targets.cells.is_empty() {

@@ -28,6 +28,7 @@ use crate::engine::directory::Access;
 use crate::engine::handshake::{ClientCapabilities, Limits};
 use crate::engine::message::{Body, OUTSIDE_BODY_MIN_BYTES, Timestamp};
 use crate::engine::queue::{Queue, QueueId};
+use crate::engine::statistics::{Count, Counts, Samples};
 use crate::engine::vhost::ConnectionId;
 use crate::error::{AmqpError, Severity};
 use crate::server::clock;
@@ -35,6 +36,7 @@ use crate::server::directory::{Admission, ChannelLimitReached};
 use crate::server::outbox::{Event, Outbox};
 use crate::server::queue_cell::QueueCell;
 use crate::server::registry::{Registry, VhostCell};
+use crate::server::statistics::{Event as Happened, Turn};
 use crate::server::work::Work;
 use crate::store::{Ticket, Waiter};
 
@@ -128,6 +130,12 @@ pub(super) struct Session {
     pub(super) blocked: bool,
     /// What came over the socket.
     pub(super) received: Traffic,
+    /// What was counted in this turn.
+    pub(super) turn: Turn,
+    /// When counts are looked at next for rates, in milliseconds since 1970.
+    pub(super) sample_at: u64,
+    pub(super) traffic_counts: Counts,
+    pub(super) traffic_samples: Samples,
 }
 
 impl Session {
@@ -392,6 +400,8 @@ impl Session {
         })?;
         let at = self.channels.partition_point(|channel| channel.id < id);
         self.channels.insert(at, Channel::new(id));
+        self.registry.statistics.note(Happened::ChannelCreated, 1);
+        self.vhost.statistics.lock().channels += 1;
         self.send(id, channel::OpenOk::default());
         Ok(())
     }
@@ -410,8 +420,22 @@ impl Session {
         }
     }
 
+    /// Channels are gone.
+    fn forget_channels(&mut self, channels: &[Channel<Held>]) {
+        if channels.is_empty() {
+            return;
+        }
+        let publishers = channels.iter().filter(|channel| channel.counts[Count::Publish] > 0).count() as u64;
+        let mut totals = self.vhost.statistics.lock();
+        totals.channels -= channels.len() as u64;
+        totals.publishers -= publishers;
+        drop(totals);
+        self.registry.statistics.note(Happened::ChannelClosed, channels.len() as u64);
+    }
+
     fn remove_channel(&mut self, index: usize) {
-        self.channels.remove(index);
+        let channel = self.channels.remove(index);
+        self.forget_channels(&[channel]);
         self.admission.keep_channels(self.channels.len());
     }
 
@@ -545,6 +569,7 @@ impl Session {
         self.flush_settlements();
         let ticket = self.submit();
         self.settle_confirms(ticket);
+        self.flush_counts();
     }
 
     /// Submits what queues left behind as one transaction. Returns its ticket, which the connection waits for from now on.
@@ -598,7 +623,8 @@ impl Session {
         for index in (0..self.channels.len()).rev() {
             self.end_channel(index);
         }
-        self.channels.clear();
+        let channels = std::mem::take(&mut self.channels);
+        self.forget_channels(&channels);
         self.admission.leave();
         for id in std::mem::take(&mut self.exclusive) {
             if let Some(cell) = self.registry.queue(id) {
@@ -606,6 +632,7 @@ impl Session {
                 debug_assert!(deleted.is_ok(), "nothing is asked of an exclusive queue before it goes");
             }
         }
+        self.flush_counts();
     }
 
     pub(super) fn send_heartbeat(&mut self) {

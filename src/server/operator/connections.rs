@@ -1,14 +1,13 @@
 //! Connections, channels and consumers, and closing connections.
 
-use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::arguments::Arguments;
+use super::message_stats::{MessageStats, Of, Rate};
 use super::{Operator, OperatorError};
-use crate::engine::vhost::ConnectionId;
+use crate::engine::statistics::Count;
 use crate::error::AmqpError;
 use crate::server::connection::facts::{ChannelFigures, ConnectionFigures};
 use crate::server::outbox::Event;
@@ -42,8 +41,10 @@ pub(crate) struct ConnectionInfo {
     pub(crate) channel_max: u16,
     pub(crate) client_properties: Arguments,
     pub(crate) recv_oct: Option<u64>,
+    pub(crate) recv_oct_details: Option<Rate>,
     pub(crate) recv_cnt: Option<u64>,
     pub(crate) send_oct: Option<u64>,
+    pub(crate) send_oct_details: Option<Rate>,
     pub(crate) send_cnt: Option<u64>,
     pub(crate) send_pend: Option<u64>,
     /// Milliseconds since 1970.
@@ -70,6 +71,9 @@ pub(crate) struct ChannelInfo {
     pub(crate) messages_unconfirmed: u64,
     pub(crate) prefetch_count: u32,
     pub(crate) global_prefetch_count: u32,
+    /// `None` as long as nothing has happened.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) message_stats: Option<MessageStats>,
 }
 
 /// A consumer as listings show it.
@@ -169,8 +173,10 @@ impl Operator {
             channel_max: facts.limits.channel_max,
             client_properties: Arguments(facts.client_properties.clone()),
             recv_oct: figures.map(|figures| figures.received_octets),
+            recv_oct_details: figures.map(|figures| Rate::of(figures.traffic_rates[Count::ReceivedOctets])),
             recv_cnt: figures.map(|figures| figures.received_calls),
             send_oct: figures.map(|figures| figures.sent_octets),
+            send_oct_details: figures.map(|figures| Rate::of(figures.traffic_rates[Count::SentOctets])),
             send_cnt: figures.map(|figures| figures.sent_calls),
             send_pend: figures.map(|figures| figures.pending_octets),
             connected_at: facts.connected_at.as_millis(),
@@ -208,6 +214,7 @@ impl Operator {
             messages_unconfirmed: channel.unconfirmed,
             prefetch_count: channel.prefetch,
             global_prefetch_count: channel.global_prefetch,
+            message_stats: MessageStats::new(Of::Channel, &channel.counts, &channel.rates),
         }
     }
 
@@ -215,23 +222,15 @@ impl Operator {
     pub(crate) fn consumers(&self, vhost: &str) -> Result<Vec<ConsumerInfo>, OperatorError> {
         let vhost = self.vhost(vhost)?;
         let queues: Vec<_> = vhost.state.read().sorted_queues().iter().map(|record| record.id).collect();
-        // An outbox is a connection's own, so its address tells whose it is.
-        let owners: HashMap<_, ConnectionId> = self
-            .registry
-            .connections()
-            .into_iter()
-            .map(|connection| (Arc::as_ptr(&connection.outbox), connection.facts.id))
-            .collect();
         let mut all = Vec::new();
         for id in queues {
             let Some(cell) = self.registry.queue(id) else { continue };
             let single_active = cell.settings().single_active_consumer;
             for (consumer, outbox, arguments) in cell.consumers() {
-                let owner = owners.get(&Arc::as_ptr(&outbox)).map_or(0, |owner| owner.get());
                 all.push(ConsumerInfo {
                     queue_name: cell.name.to_string(),
                     vhost: vhost.name.to_string(),
-                    channel_pid: self.pid(owner, consumer.channel.get().into()),
+                    channel_pid: self.pid(outbox.owner.get(), consumer.channel.get().into()),
                     consumer_tag: consumer.tag.to_string(),
                     ack_required: !consumer.no_ack,
                     exclusive: consumer.exclusive,

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::arguments::Arguments;
+use super::message_stats::{MessageStats, Of};
 use super::{Operator, OperatorError};
 use crate::engine::exchange::Destination;
 
@@ -19,6 +20,9 @@ pub(crate) struct ExchangeInfo {
     pub(crate) arguments: Arguments,
     /// The policy that applies.
     pub(crate) policy: Option<String>,
+    /// `None` as long as nobody has published to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) message_stats: Option<MessageStats>,
 }
 
 /// A binding as listings show it.
@@ -47,6 +51,10 @@ impl Operator {
             internal: record.internal,
             arguments: Arguments(record.arguments.clone()),
             policy: state.policy_of_exchange(&record.name).map(str::to_owned),
+            message_stats: vhost.known_exchange_statistics(&record.name).and_then(|figures| {
+                let flow = figures.flow();
+                MessageStats::new(Of::Exchange, flow.counts(), flow.rates())
+            }),
         };
         Ok(state.sorted_exchanges().into_iter().map(info).collect())
     }

@@ -9,8 +9,11 @@ mod connections;
 mod definitions;
 mod directory;
 mod exchanges;
+mod message_stats;
 mod node;
 mod queues;
+mod stall;
+mod statistics;
 mod store;
 
 use std::fmt;

@@ -140,7 +140,6 @@ impl Operator {
     /// What the node is and uses now.
     pub(crate) fn node(&self) -> NodeInfo {
         let config = &self.registry.config;
-        let queues = self.registry.queues();
         let resources = self.registry.resource_status();
         NodeInfo {
             name: config.node_name.clone(),
@@ -164,9 +163,9 @@ impl Operator {
             open_files: open_files().unwrap_or(0),
             open_files_limit: rlimit::Resource::NOFILE.get().map_or(0, |(soft, _)| soft),
             connections: self.registry.connection_count() as u64,
-            queues: queues.len() as u64,
+            queues: self.registry.queue_count() as u64,
             vhosts: self.registry.vhost_cells().len() as u64,
-            message_bytes: queues.iter().map(|cell| cell.figures().resident_bytes as u64).sum(),
+            message_bytes: self.registry.budget.used() as u64,
         }
     }
 

@@ -5,12 +5,17 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::arguments::Arguments;
+use super::message_stats::{MessageStats, Of, Rate};
+use super::stall::StallInfo;
 use super::{Operator, OperatorError};
 use crate::engine::queue::Queue;
+use crate::engine::statistics::{Count, Counts};
 use crate::engine::vhost::QueueRecord;
 use crate::error::AmqpError;
+use crate::server::clock;
 use crate::server::queue_cell::QueueCell;
 use crate::server::registry::VhostCell;
+use crate::server::statistics::age_ms;
 use crate::server::work::Work;
 
 /// The last number in the process name of a queue, which no channel has.
@@ -44,6 +49,56 @@ pub(crate) struct QueueInfo {
     pub(crate) consumers: u64,
     pub(crate) exclusive_consumer_tag: Option<String>,
     pub(crate) single_active_consumer_tag: Option<String>,
+    pub(crate) messages_details: Rate,
+    pub(crate) messages_ready_details: Rate,
+    pub(crate) messages_unacknowledged_details: Rate,
+    /// `None` as long as nothing has happened.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) message_stats: Option<MessageStats>,
+    /// The part of the time in which consumers took what was there; 0 without consumers.
+    pub(crate) consumer_utilisation: f64,
+    /// Another name for it.
+    pub(crate) consumer_capacity: f64,
+    /// The `timestamp` property of the message at the head, in seconds since 1970.
+    pub(crate) head_message_timestamp: Option<u64>,
+    /// For how long the oldest ready message has been in the queue; `None` without one.
+    pub(crate) oldest_message_age_ms: Option<u64>,
+    /// For how long the oldest delivery has waited for its ack.
+    pub(crate) oldest_unacked_age_ms: Option<u64>,
+    /// Why ready messages do not leave.
+    pub(crate) stall: Option<StallInfo>,
+    /// What keeps publishers from putting more into it.
+    pub(crate) publishers_held_by: Option<&'static str>,
+    /// How messages left it other than to consumers.
+    pub(crate) deaths: Deaths,
+}
+
+/// How messages died.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct Deaths {
+    /// Whether or not they were dead-lettered.
+    pub(crate) expired: u64,
+    pub(crate) maxlen: u64,
+    pub(crate) rejected: u64,
+    pub(crate) delivery_limit: u64,
+    /// Those of all that went to a dead-letter exchange.
+    pub(crate) dead_lettered: u64,
+}
+
+impl Deaths {
+    fn of(counts: &Counts) -> Self {
+        use Count::{
+            DeliveryLimit, DroppedDeliveryLimit, DroppedExpired, DroppedMaxLen, DroppedRejected, Expired, MaxLen,
+            Rejected,
+        };
+        Self {
+            expired: counts[Expired] + counts[DroppedExpired],
+            maxlen: counts[MaxLen] + counts[DroppedMaxLen],
+            rejected: counts[Rejected] + counts[DroppedRejected],
+            delivery_limit: counts[DeliveryLimit] + counts[DroppedDeliveryLimit],
+            dead_lettered: [Expired, MaxLen, Rejected, DeliveryLimit].into_iter().map(|count| counts[count]).sum(),
+        }
+    }
 }
 
 /// When a queue may be deleted.
@@ -81,7 +136,14 @@ impl Operator {
     ) -> Option<QueueInfo> {
         let cell = self.registry.queue(record.id)?;
         let settings = cell.settings();
-        let figures = cell.figures();
+        let activity = cell.activity();
+        let (figures, ages, now) = (activity.figures, &activity.ages, clock::now());
+        let (counts, rates, gauge_rates) = activity
+            .totals
+            .as_ref()
+            .map(|totals| (*totals.flow.counts(), *totals.flow.rates(), totals.gauge_rates))
+            .unwrap_or_default();
+        let utilisation = activity.consumer_capacity(now).unwrap_or(0.0);
         let consumers: Vec<_> = cell.consumers().into_iter().map(|(consumer, ..)| consumer).collect();
         let exclusive = consumers.iter().find(|consumer| consumer.exclusive);
         let active = consumers.iter().find(|consumer| settings.single_active_consumer && consumer.active);
@@ -108,6 +170,18 @@ impl Operator {
             consumers: consumers.len() as u64,
             exclusive_consumer_tag: exclusive.map(|consumer| consumer.tag.to_string()),
             single_active_consumer_tag: active.map(|consumer| consumer.tag.to_string()),
+            messages_details: Rate::of(gauge_rates.ready + gauge_rates.unacked),
+            messages_ready_details: Rate::of(gauge_rates.ready),
+            messages_unacknowledged_details: Rate::of(gauge_rates.unacked),
+            message_stats: MessageStats::new(Of::Queue, &counts, &rates),
+            consumer_utilisation: utilisation,
+            consumer_capacity: utilisation,
+            head_message_timestamp: ages.head_timestamp,
+            oldest_message_age_ms: ages.oldest_ready.map(|since| age_ms(now, since)),
+            oldest_unacked_age_ms: ages.oldest_unacked.map(|since| age_ms(now, since)),
+            stall: self.stall_info(&cell, ages, now),
+            publishers_held_by: self.inflow_stall(&cell, figures.ready, figures.ready_body_bytes),
+            deaths: Deaths::of(&counts),
         })
     }
 

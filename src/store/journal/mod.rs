@@ -22,10 +22,12 @@ mod replay;
 
 use std::collections::VecDeque;
 use std::io;
+use std::time::Duration;
 
 use redb::StorageBackend;
 
 use super::{Op, Transaction};
+use crate::server::clock;
 use codec::Encoder;
 
 pub(super) use replay::scan;
@@ -61,6 +63,7 @@ pub(super) struct Journal {
     /// Records that the database does not have yet, in order.
     live: VecDeque<Extent>,
     scratch: Vec<u8>,
+    last_sync: Duration,
 }
 
 /// What became of an attempt to append.
@@ -79,7 +82,22 @@ impl Journal {
             file.set_len(capacity)?;
             file.sync_data()?;
         }
-        Ok(Self { file, epoch, capacity, len: capacity, head: 0, next_seq, live: VecDeque::new(), scratch: Vec::new() })
+        Ok(Self {
+            file,
+            epoch,
+            capacity,
+            len: capacity,
+            head: 0,
+            next_seq,
+            live: VecDeque::new(),
+            scratch: Vec::new(),
+            last_sync: Duration::ZERO,
+        })
+    }
+
+    /// How long the disk took for the last record.
+    pub(super) fn last_sync(&self) -> Duration {
+        self.last_sync
     }
 
     /// Whether the database has every record.
@@ -103,7 +121,9 @@ impl Journal {
         let bound: usize = HEADER + ops().map(codec::bound).sum::<usize>();
         let Some(start) = self.place(aligned(bound as u64))? else { return Ok(Appended::Full) };
         let payload_len = self.write(start, ops())?;
+        let began = clock::instant();
         self.file.sync_data()?;
+        self.last_sync = clock::instant().saturating_duration_since(began);
         let end = start + aligned(HEADER as u64 + payload_len);
         let seq = self.next_seq;
         self.live.push_back(Extent { seq, start });
