@@ -115,11 +115,13 @@ fn a_channel_and_an_exchange_count_what_is_published() {
     client.publish(1, &exchange, "k", "dropped");
     client.send_content(1, mandatory(&exchange, "k"), &no_properties(), b"returned");
     client.expect_return(1);
+    client.expect_confirms(1, 1..=2);
     client.bind(1, &one, &exchange, "");
     client.bind(1, &other, &exchange, "");
     for _ in 0..3 {
         client.publish_with(1, &exchange, "k", &persistent(), "routed");
     }
+    client.expect_confirms(1, 3..=5);
     client.barrier(1);
     let stats = &watched.exchange(&exchange)["message_stats"];
     assert_eq!(of(stats, ["publish_in", "publish_out"]), [5, 6].map(Value::from));
