@@ -4,6 +4,7 @@
 //! observed it is defined. What two threads must see (a prefetch limit shared by a channel's consumers) is an atomic.
 
 pub mod channel;
+pub mod condition;
 pub mod dead_letter;
 pub mod directory;
 pub mod exchange;
@@ -12,6 +13,7 @@ pub mod handshake;
 pub mod message;
 pub mod names;
 pub mod queue;
+pub mod redrive;
 pub mod statistics;
 pub mod stream;
 pub mod vhost;
