@@ -351,6 +351,13 @@ impl Vhost {
         self.exchanges.insert(exchange.record.name.clone(), exchange);
     }
 
+    /// The internal queues in which messages wait for delayed-message exchanges, ascending.
+    pub fn delay_queues(&self) -> Vec<QueueId> {
+        let mut ids: Vec<_> = self.exchanges.values().filter_map(|exchange| exchange.delay_queue).collect();
+        ids.sort_unstable();
+        ids
+    }
+
     /// Puts back the queue of a delayed-message exchange from the store; false if there is no such exchange.
     pub fn restore_delay_queue(&mut self, record: &QueueRecord) -> bool {
         match self.exchanges.get_mut(record.name.as_bytes()) {

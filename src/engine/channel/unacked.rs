@@ -160,6 +160,15 @@ impl Unacked {
         })
     }
 
+    /// The deliveries of a queue that are not settled, each with the moment in which it was made, if that was noted.
+    pub fn held_of(&self, queue: QueueId) -> impl Iterator<Item = (&Entry, Option<Instant>)> {
+        let all = (self.first_tag..).zip(&self.entries);
+        all.filter(move |(_, (entry, state))| {
+            entry.queue == queue && matches!(state, State::Outstanding | State::Held(_))
+        })
+        .map(|(tag, (entry, _))| (entry, self.timeouts.delivered_at(tag)))
+    }
+
     fn index(&self, tag: DeliveryTag) -> Option<usize> {
         let index = usize::try_from(tag.get().checked_sub(self.first_tag)?).ok()?;
         self.entries.get(index).filter(|(_, state)| matches!(state, State::Outstanding | State::Lapsed)).map(|_| index)

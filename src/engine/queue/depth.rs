@@ -238,8 +238,10 @@ impl Lane {
             let tally = if part.kept == Kept::Durable { &mut durable } else { &mut spilled };
             let from = part.first_seq.max(rest.first_seq);
             let to = (part.first_seq + u64::from(part.count)).min(end) - 1;
-            for (first, last) in rest.marks.live_runs(from - rest.first_seq, to - rest.first_seq) {
-                let segment = resident(part, rest.first_seq + first, last + 1 - first);
+            let live = rest.marks.live_runs(from - rest.first_seq, to - rest.first_seq);
+            let live = live.map(|(first, last)| (rest.first_seq + first, rest.first_seq + last));
+            for (first, last) in live.flat_map(|(first, last)| self.withdrawn.outside(first, last)) {
+                let segment = resident(part, first, last + 1 - first);
                 let more = tally.take_off(Tally { count: last + 1 - first, body_bytes: segment.body_bytes });
                 self.ready += more.count;
                 self.ready_body_bytes += more.body_bytes;
@@ -257,6 +259,7 @@ impl Lane {
             self.count_out(Tally { count: 1, body_bytes });
         }
         let next = self.insert(at, found);
+        self.withdrawn.remove_range(rest.first_seq, end - 1);
         if end < rest.end_seq() {
             rest.marks = rest.marks.part(end - rest.first_seq, rest.marks.span() - 1);
             rest.first_seq = end;
@@ -275,7 +278,7 @@ impl Lane {
     }
 
     /// Ready messages are not there.
-    fn count_out(&mut self, tally: Tally) {
+    pub(super) fn count_out(&mut self, tally: Tally) {
         self.ready -= tally.count;
         self.ready_body_bytes -= tally.body_bytes;
     }

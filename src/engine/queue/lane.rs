@@ -13,7 +13,8 @@
 //! Invariants: segments ascend and do not overlap; a message below the cursor is settled, unacked or in `returned`; a
 //! message at or above it is settled (expired, purged) or ready. A segment on disk lies wholly at or above the cursor
 //! (*ahead*) or wholly below it (*parked*). An unacked message that is to leave but whose body has to be read before is in
-//! `awaited`; it counts as unacked until then, and is parked. Every message is in exactly one of ready, unacked, settled.
+//! `awaited`; it counts as unacked until then, and is parked. What an operator took out of a segment ahead is in `withdrawn`
+//! until that is read or gone. Every message is in exactly one of ready, unacked, settled.
 //! Not here: what leaves memory and comes back (`depth`), consumers (`dispatch`), expiry (`expiry`), the store.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -23,6 +24,7 @@ use super::RecoveredLane;
 use super::delivery_times::DeliveryTimes;
 use super::marks::Marks;
 use super::ranges::Ranges;
+use super::scattered::Scattered;
 use super::segment::{Kept, Place, Resident, Segment, Settled, Tally, narrow};
 use crate::engine::message::{Arena, Message, Timestamp};
 
@@ -111,6 +113,8 @@ pub(super) struct Lane {
     pub(super) returned: Ranges,
     /// Unacked messages that leave when their bodies have been read, by [`Fate`].
     pub(super) awaited: [Ranges; 3],
+    /// Messages taken out of segments on disk ahead of the cursor; their marks do not say it.
+    pub(super) withdrawn: Scattered,
     /// There may be segments on disk.
     pub(super) has_disk: bool,
     /// There may be parked segments.
@@ -189,6 +193,16 @@ impl Lane {
     /// Messages below this number were delivered before.
     pub(super) fn delivered_below(&self) -> u64 {
         self.cursor.max(self.redelivered_below)
+    }
+
+    /// The number that the next message gets.
+    pub(super) fn end_seq(&self) -> u64 {
+        self.next_seq
+    }
+
+    /// Whether a message was delivered before a restart, as far as is known.
+    pub(super) fn is_from_former_life(&self, seq: u64) -> bool {
+        seq < self.redelivered_below
     }
 
     /// Appends `count` messages of `arena` from `index` on; returns the first one's number.
@@ -420,13 +434,26 @@ impl Lane {
         }
         let run = self.single(seq)?;
         self.returned.remove(seq);
+        self.settle_waiting(seq, out);
+        Some(run)
+    }
+
+    /// Settles one message that came back, in memory or not; false if it did not.
+    pub(super) fn settle_returned(&mut self, seq: u64, out: &mut Vec<Settled>) -> bool {
+        let came_back = self.returned.remove(seq);
+        if came_back {
+            self.settle_waiting(seq, out);
+        }
+        came_back
+    }
+
+    fn settle_waiting(&mut self, seq: u64, out: &mut Vec<Settled>) {
         let before = out.len();
         self.settle(seq, seq, out);
         for settled in &out[before..] {
             self.ready -= settled.count;
             self.ready_body_bytes -= settled.body_bytes;
         }
-        Some(run)
     }
 
     fn settle(&mut self, first_seq: u64, last_seq: u64, out: &mut Vec<Settled>) {
@@ -544,6 +571,7 @@ impl Lane {
             let (cursor, last) = (self.cursor, self.next_seq - 1);
             self.settle(cursor, last, out);
         }
+        self.withdrawn = Scattered::default();
         self.cursor = self.next_seq;
         self.ready = 0;
         self.ready_body_bytes = 0;

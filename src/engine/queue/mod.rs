@@ -14,12 +14,14 @@ mod expiry;
 mod figures;
 mod lane;
 mod levels;
+mod look;
 mod marks;
 #[cfg(test)]
 mod model;
 mod paging;
 mod ranges;
 mod returns;
+mod scattered;
 mod segment;
 mod settings;
 mod stall;
@@ -34,6 +36,7 @@ pub use depth::{Answer, Difference, Gone};
 pub use dispatch::{ChannelLimit, ConsumerId, ConsumerSpec, Window};
 pub use figures::{ConsumerFigures, QueueAges, QueueFigures};
 pub use lane::{Loaded, Run};
+pub use look::{Look, MessageId, Next, Pick, Seen, Standing, Wanted};
 pub use marks::Marks;
 pub use segment::{Kept, Settled, SpillTicket};
 pub use settings::{
@@ -427,8 +430,7 @@ impl Queue {
         self.expire(now, fx);
         let count = arena.count();
         self.count(Count::Publish, u64::from(count));
-        let durable = self.durable && (persistent || self.settings.queue_type == QueueType::Quorum);
-        let kept = if durable { Kept::Durable } else { Kept::Memory };
+        let kept = self.kept_when(persistent);
         let mut refused = Vec::new();
         if self.settings.refuses_when_full() {
             for index in 0..count {
@@ -451,6 +453,12 @@ impl Queue {
         }
         self.expire(now, fx);
         refused
+    }
+
+    /// How a message that comes in is kept.
+    fn kept_when(&self, persistent: bool) -> Kept {
+        let durable = self.durable && (persistent || self.settings.queue_type == QueueType::Quorum);
+        if durable { Kept::Durable } else { Kept::Memory }
     }
 
     fn would_overflow(&self, body_bytes: u64) -> bool {

@@ -46,6 +46,10 @@ enum Step {
         window: usize,
         memory: bool,
     },
+    /// An operator looks at all messages, and takes some out.
+    Withdraw {
+        every: u8,
+    },
     /// What was spilled so far can be read back.
     Written,
     /// What was asked for is read.
@@ -64,6 +68,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => (0_u8..40).prop_map(|millis| Step::Wait { millis }),
         4 => (prop::sample::select(vec![0, 1, 300, 100_000]), prop::bool::weighted(0.7))
             .prop_map(|(window, memory)| Step::Spill { window, memory }),
+        2 => (1_u8..9).prop_map(|every| Step::Withdraw { every }),
         2 => Just(Step::Written),
         3 => Just(Step::Answer),
     ];
@@ -288,6 +293,58 @@ impl Model {
         self.follow(fx);
     }
 
+    /// What an operator sees: everything, from memory and from the disk.
+    fn look(&self) -> Vec<Seen> {
+        let wanted = Wanted { ready: true, unacked: true };
+        let (mut seen, mut from) = (Vec::new(), None);
+        loop {
+            let look = self.queue.look(from, wanted, 7);
+            seen.extend(look.seen);
+            from = match look.next {
+                Next::End => return seen,
+                Next::At(id) => Some(id),
+                Next::Disk { from: MessageId { lane, seq }, until_seq } => {
+                    let found = self.on_disk(seq);
+                    let read_below = if found.len() == 5 { found[4].first_seq + 1 } else { u64::MAX };
+                    let below = read_below.min(until_seq);
+                    seen.extend(self.queue.seen_on_disk(lane, &found, below, wanted));
+                    Some(MessageId { lane, seq: below })
+                }
+            };
+        }
+    }
+
+    /// An operator takes out every so many of all messages; of them those that are ready leave.
+    fn withdraw(&mut self, every: u8, fx: &mut Vec<QueueEffect>) {
+        let seen = self.look();
+        let expected: Vec<_> = self
+            .messages
+            .iter()
+            .filter_map(|(seq, known)| match known.state {
+                State::Ready => Some((*seq, Standing::Ready)),
+                State::Unacked(_) => Some((*seq, Standing::Unacked)),
+                State::Gone => self.is_awaited(*seq).then_some((*seq, Standing::Unacked)),
+            })
+            .collect();
+        assert_eq!(seen.iter().map(|each| (each.id.seq, each.standing)).collect::<Vec<_>>(), expected);
+        for each in &seen {
+            let known = &self.messages[&each.id.seq];
+            assert_eq!(each.message().body(), known.arena.message(known.index).body());
+            assert!(each.standing == Standing::Unacked || each.redelivered == known.delivered, "{each:?}");
+        }
+        let chosen: Vec<_> = seen.iter().step_by(every.into()).collect();
+        let picks: Vec<_> = chosen.iter().map(|each| each.pick()).collect();
+        let taken = self.queue.withdraw(self.now, &picks, fx);
+        for (each, taken) in chosen.iter().zip(taken) {
+            assert_eq!(taken, each.standing == Standing::Ready, "{each:?}");
+            if taken {
+                self.messages.get_mut(&each.id.seq).expect("known").state = State::Gone;
+            }
+        }
+        let again = self.queue.withdraw(self.now, &picks, fx);
+        assert!(again.iter().all(|taken| !taken), "taken twice");
+    }
+
     fn delivered(&mut self, run: &Run, state: State) {
         for (seq, message) in run.messages() {
             // Lower ones that are ready now must have come ready later than this was handed out: there are none.
@@ -415,6 +472,7 @@ impl Model {
                 self.queue.set_window(window);
                 self.queue.spill(plan, |ticket| ticket > 0, &mut fx);
             }
+            Step::Withdraw { every } => self.withdraw(every, &mut fx),
             Step::Written => self.written = self.tickets,
             Step::Answer => self.answer(),
         }

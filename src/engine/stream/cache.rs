@@ -78,6 +78,17 @@ impl Cache {
         Some(&cached.part)
     }
 
+    /// The same for who only looks.
+    pub(super) fn peek(&self, seq: u64) -> Option<&Loaded> {
+        let (_, cached) = self.parts.range(..=seq).next_back()?;
+        Some(&cached.part).filter(|part| seq < end_seq(part))
+    }
+
+    /// The first offset from `seq` on that is in memory.
+    pub(super) fn next_from(&self, seq: u64) -> Option<u64> {
+        self.parts.range(seq..).next().map(|(first, _)| *first)
+    }
+
     /// The first offset from `seq` on that is not in memory, as far as `max_bytes` are; `None` if so much is.
     pub(super) fn gap_after(&self, mut seq: u64, max_bytes: usize) -> Option<u64> {
         let (first, _) = self.parts.range(..=seq).next_back()?;

@@ -13,6 +13,7 @@ mod block;
 mod cache;
 mod figures;
 mod headers;
+mod look;
 #[cfg(test)]
 mod model;
 mod offset;
