@@ -56,7 +56,7 @@ pub(super) struct Parsed {
 }
 
 /// Switches of single commands that take a value.
-const OWN_VALUED: [&str; 19] = [
+const OWN_VALUED: [&str; 28] = [
     "description",
     "tags",
     "default-queue-type",
@@ -76,10 +76,19 @@ const OWN_VALUED: [&str; 19] = [
     "number",
     "duration",
     "cipher",
+    "where",
+    "ids",
+    "from",
+    "state",
+    "body",
+    "to-queue",
+    "to-exchange",
+    "routing-key",
+    "rate",
 ];
 
 /// Switches of single commands that take none.
-const OWN_FLAGS: [&str; 25] = [
+const OWN_FLAGS: [&str; 28] = [
     "if-empty",
     "if-unused",
     "global",
@@ -105,6 +114,9 @@ const OWN_FLAGS: [&str; 25] = [
     "hard",
     "sync",
     "opt-in",
+    "keep-headers",
+    "no-wait",
+    "to-source",
 ];
 
 impl Parsed {

@@ -239,6 +239,7 @@ impl Broker {
         if tokio::time::timeout(SHUTDOWN_PATIENCE, self.tasks.wait()).await.is_err() {
             info!(connections = self.registry.connection_count(), "clients that did not answer are cut off");
         }
+        self.operator.stop_redrives(SHUTDOWN_PATIENCE).await;
         self.timer.abort();
         self.sweeper.abort();
         self.monitor.abort();

@@ -15,9 +15,11 @@ mod queue_cell;
 mod quota;
 pub(crate) mod registry;
 mod replies;
+mod scan;
 pub(crate) mod statistics;
 mod stream_cell;
 mod timer;
+mod transfer;
 mod work;
 
 #[cfg(test)]

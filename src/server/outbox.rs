@@ -4,6 +4,7 @@
 //! which queues look at before they hand out messages. Whoever fills it takes the connection's waker, so a batch of
 //! deliveries costs one wake-up.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Duration;
@@ -13,8 +14,9 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::connection::facts::ConnectionFigures;
+use super::connection::holds::Held;
 use crate::engine::message::Arena;
-use crate::engine::queue::{ConsumerId, QueueId, Run, Window};
+use crate::engine::queue::{ConsumerId, MessageId, QueueId, Run, Window};
 use crate::engine::vhost::ConnectionId;
 use crate::error::AmqpError;
 use crate::store::Waiter;
@@ -50,6 +52,16 @@ pub(super) enum Event {
     Close(AmqpError),
     /// Tell what there is to see.
     Inspect(oneshot::Sender<ConnectionFigures>),
+    /// Tell which of these messages of a queue it has not settled.
+    Holds(HoldsQuestion),
+}
+
+/// A question which messages of a queue a connection has not settled.
+#[derive(Debug)]
+pub(super) struct HoldsQuestion {
+    pub(super) queue: QueueId,
+    pub(super) messages: Arc<HashSet<MessageId>>,
+    pub(super) reply: oneshot::Sender<Vec<Held>>,
 }
 
 #[derive(Debug, Default)]
@@ -93,6 +105,15 @@ impl Outbox {
         self.inner.lock().events.retain(|event| !matches!(event, Event::Inspect(reply) if reply.is_closed()));
         self.push(Event::Inspect(reply));
         figures
+    }
+
+    /// Asks which of these messages of a queue the connection has not settled. As with [`Outbox::inspect`].
+    pub(super) fn ask_holds(&self, queue: QueueId, messages: Arc<HashSet<MessageId>>) -> oneshot::Receiver<Vec<Held>> {
+        let (reply, held) = oneshot::channel();
+        let is_over = |event: &Event| matches!(event, Event::Holds(question) if question.reply.is_closed());
+        self.inner.lock().events.retain(|event| !is_over(event));
+        self.push(Event::Holds(HoldsQuestion { queue, messages, reply }));
+        held
     }
 
     /// Takes what is there into `events`, which is empty.

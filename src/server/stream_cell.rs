@@ -76,6 +76,29 @@ impl QueueCell {
             let refused = self.turn(registry, work, |queue, fx| queue.publish(now, arena, persistent, fx));
             return refused.unwrap_or_default();
         };
+        self.log(link, registry, work, arena);
+        Vec::new()
+    }
+
+    /// The same for messages that have left another queue already: none is refused.
+    pub(super) fn admit(
+        self: &Arc<Self>,
+        registry: &Arc<Registry>,
+        work: &mut Work,
+        now: Timestamp,
+        arena: &Arc<Arena>,
+        persistent: bool,
+    ) {
+        match &self.stream {
+            Some(link) => self.log(link, registry, work, arena),
+            None => {
+                self.turn(registry, work, |queue, fx| queue.admit(now, arena, persistent, fx));
+            }
+        }
+    }
+
+    /// Has messages appended to a stream.
+    fn log(self: &Arc<Self>, link: &StreamLink, registry: &Arc<Registry>, work: &mut Work, arena: &Arc<Arena>) {
         let sink = link
             .sink
             .get_or_init(|| Arc::new(Sink { registry: Arc::downgrade(registry), cell: Arc::downgrade(self) }))
@@ -88,7 +111,6 @@ impl QueueCell {
             block_bytes: link.block_bytes.load(Ordering::Relaxed),
             sink,
         });
-        Vec::new()
     }
 
     /// Locks the stream, lets `input` turn the crank, and passes on what it caused. `None` if it is no stream.

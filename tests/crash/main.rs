@@ -31,6 +31,8 @@ mod log;
 mod messages;
 mod orderly;
 mod random;
+#[cfg(unix)]
+mod redrive;
 mod returns;
 #[cfg(target_os = "linux")]
 mod soak;
@@ -66,6 +68,10 @@ const DEEP_KILL_MS: (u64, u64) = (300, 1200);
 
 /// Rounds of the test of delayed messages.
 const DELAY_ROUNDS: u32 = 6;
+
+/// Rounds of the test of a redrive.
+#[cfg(unix)]
+const REDRIVE_ROUNDS: u32 = 10;
 
 /// Rounds of the test of a stream, and when the broker is killed in them.
 const STREAM_ROUNDS: u32 = 8;
@@ -422,6 +428,29 @@ fn a_kill_forgets_no_return() {
         drop(client);
     }
     assert!(rounds > returns::LIMIT, "each went after {} returns, {rounds} rounds", returns::LIMIT);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_kill_during_a_redrive_neither_loses_nor_doubles_a_message() {
+    let place = Place::new();
+    let mut random = Random::new(setting("LEVERET_CRASH_SEED").unwrap_or(7));
+    let broker = place.start();
+    must("filling", redrive::fill(broker.addr)).unwrap_or_else(|fault| panic!("{fault}"));
+    broker.kill();
+    let (mut back, mut halfway) = (true, 0);
+    for _ in 0..REDRIVE_ROUNDS {
+        let broker = place.start();
+        let moved = redrive::move_and_kill(broker, &place.data, back, &mut random);
+        let there = must("moving", moved).unwrap_or_else(|fault| panic!("{fault}\n{}", log_tail(&place.log)));
+        halfway += u32::from(there > 0 && there < redrive::MESSAGES);
+        // What is left is moved in the next round, or all of it goes the other way.
+        back = if there == 0 { !back } else { back };
+    }
+    let broker = place.start();
+    must("looking", redrive::check(broker.addr)).unwrap_or_else(|fault| panic!("{fault}\n{}", log_tail(&place.log)));
+    broker.terminate();
+    assert!(halfway > 0, "no kill came in the middle of a redrive");
 }
 
 #[test]

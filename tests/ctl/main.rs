@@ -7,4 +7,5 @@
 
 mod broker;
 mod commands;
+mod messages;
 mod recorded;

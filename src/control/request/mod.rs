@@ -2,6 +2,7 @@
 
 mod connections;
 mod definitions;
+mod messages;
 mod node;
 mod parameters;
 mod policies;
@@ -17,6 +18,7 @@ use serde_json::Value;
 
 pub(crate) use connections::ConnectionRequest;
 pub(crate) use definitions::DefinitionsRequest;
+pub(crate) use messages::MessageRequest;
 pub(crate) use node::NodeRequest;
 pub(crate) use parameters::ParameterRequest;
 pub(crate) use policies::{PolicyKind, PolicyRequest};
@@ -36,6 +38,7 @@ use crate::server::operator::Operator;
 pub(crate) enum Request {
     Node(NodeRequest),
     Queues(QueueRequest),
+    Messages(MessageRequest),
     Topology(TopologyRequest),
     Connections(ConnectionRequest),
     Users(UserRequest),
@@ -53,6 +56,7 @@ impl Request {
         match self {
             Self::Node(request) => request.answer(operator),
             Self::Queues(request) => request.answer(operator).await,
+            Self::Messages(request) => request.answer(operator).await,
             Self::Topology(request) => request.answer(operator),
             Self::Connections(request) => request.answer(operator).await,
             Self::Users(request) => request.answer(operator).await,

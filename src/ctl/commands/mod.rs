@@ -7,6 +7,7 @@ mod feature_flags;
 mod health;
 mod help;
 mod listings;
+mod messages;
 mod node;
 mod parameters;
 mod plugins;
@@ -23,7 +24,7 @@ use super::Tool;
 use super::table::Command;
 
 /// Every theme's commands.
-pub(super) const THEMES: [&[Command]; 16] = [
+pub(super) const THEMES: [&[Command]; 17] = [
     help::COMMANDS,
     node::COMMANDS,
     cluster::COMMANDS,
@@ -32,6 +33,7 @@ pub(super) const THEMES: [&[Command]; 16] = [
     connections::COMMANDS,
     feature_flags::COMMANDS,
     queues::COMMANDS,
+    messages::COMMANDS,
     resources::COMMANDS,
     users::COMMANDS,
     rights::COMMANDS,

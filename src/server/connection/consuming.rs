@@ -15,7 +15,7 @@ use crate::engine::statistics::Count;
 use crate::engine::stream::{Filter, with_offset};
 use crate::error::AmqpError;
 use crate::server::clock;
-use crate::server::outbox::{Delivery, Event};
+use crate::server::outbox::{Delivery, Event, HoldsQuestion};
 
 impl Session {
     pub(super) fn basic_qos(&mut self, id: ChannelId, index: usize, qos: &basic::Qos) -> Result<Progress, AmqpError> {
@@ -333,6 +333,9 @@ impl Session {
                 Event::Inspect(reply) => {
                     // Who asked may have given up waiting.
                     let _gone = reply.send(self.figures());
+                }
+                Event::Holds(HoldsQuestion { queue, messages, reply }) => {
+                    let _gone = reply.send(self.held_of(queue, &messages));
                 }
             }
         }

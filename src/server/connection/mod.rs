@@ -20,6 +20,7 @@ mod delivery;
 pub(crate) mod facts;
 mod firehose;
 mod handshake;
+pub(crate) mod holds;
 mod late_acks;
 mod marked;
 mod output;

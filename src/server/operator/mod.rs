@@ -10,8 +10,10 @@ mod definitions;
 mod directory;
 mod exchanges;
 mod message_stats;
+mod messages;
 mod node;
 mod queues;
+mod redrive;
 mod stall;
 mod statistics;
 mod store;
@@ -23,6 +25,8 @@ use std::time::Instant;
 use leveret_protocol::ShortString;
 use tokio_util::sync::CancellationToken;
 
+use redrive::Redrives;
+
 use super::clock;
 use super::registry::{Registry, VhostCell};
 use crate::engine::vhost::ConnectionId;
@@ -30,8 +34,10 @@ use crate::engine::vhost::ConnectionId;
 pub(crate) use arguments::Arguments;
 pub(crate) use connections::ConnectionSelection;
 pub(crate) use definitions::Imported;
+pub(crate) use messages::{BodyWish, Choice, Destination, MessageState, PeekQuestion};
 pub(crate) use node::{ListenerInfo, LogControl, NodeInfo, Protocol, ServedAddress};
 pub(crate) use queues::DeleteCondition;
+pub(crate) use redrive::RedriveOrder;
 
 /// Why something asked for was not done. The texts of [`fmt::Display`] are for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,6 +93,7 @@ struct Node {
     born_at: u64,
     stop_requested: CancellationToken,
     log_control: OnceLock<LogControl>,
+    redrives: Redrives,
 }
 
 impl Operator {
@@ -98,6 +105,7 @@ impl Operator {
             born_at: clock::now().as_millis() / 1000,
             stop_requested: CancellationToken::new(),
             log_control: OnceLock::new(),
+            redrives: Redrives::default(),
         };
         Self { registry, node: Arc::new(node) }
     }

@@ -185,7 +185,7 @@ impl Operator {
         })
     }
 
-    fn queue_cell(&self, vhost: &str, name: &str) -> Result<Arc<QueueCell>, OperatorError> {
+    pub(super) fn queue_cell(&self, vhost: &str, name: &str) -> Result<Arc<QueueCell>, OperatorError> {
         let cell = self.vhost(vhost)?;
         let id = cell.state.read().queue_record(name.as_bytes()).map(|record| record.id);
         id.and_then(|id| self.registry.queue(id))
