@@ -318,3 +318,41 @@ async fn streams_and_priorities_are_looked_at_too() {
     let refused = broker.run("rabbitmqctl", &["-q", "delete_messages", "s", "--all"]);
     assert!(refused.code == 69 && refused.err.contains("messages of a stream"), "{refused:?}");
 }
+
+/// Who takes messages from a queue while they are moved out of it gets those that the move does not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redrive_and_a_consumer_share_what_is_there() {
+    let broker = Broker::start();
+    let (_connection, channel) = channel(&broker).await;
+    declare(&channel, "dead", FieldTable::default()).await;
+    declare(&channel, "work", FieldTable::default()).await;
+    for number in 0..1500 {
+        let (options, properties) = (BasicPublishOptions::default(), BasicProperties::default().with_delivery_mode(2));
+        let body = format!("{number}");
+        channel.basic_publish("".into(), "dead".into(), options, body.as_bytes(), properties).await.expect("sent");
+    }
+    channel.wait_for_confirms().await.expect("confirmed");
+    channel.basic_qos(5, BasicQosOptions::default()).await.expect("limited");
+    let mut consumer = channel
+        .basic_consume("dead".into(), "taker".into(), BasicConsumeOptions::default(), FieldTable::default())
+        .await
+        .expect("consuming");
+    let taking = tokio::spawn(async move {
+        let mut taken = Vec::new();
+        while let Ok(Some(delivery)) = tokio::time::timeout(std::time::Duration::from_secs(2), consumer.next()).await {
+            let delivery = delivery.expect("delivered");
+            assert!(!delivery.redelivered, "nothing comes back");
+            delivery.ack(BasicAckOptions::default()).await.expect("sent");
+            taken.push(String::from_utf8(delivery.data).expect("text"));
+        }
+        taken
+    });
+    let moved = tokio::task::block_in_place(|| broker.ctl(&["redrive", "dead", "--to-queue=work", "--formatter=json"]));
+    let moved: Value = serde_json::from_str(&moved).expect("JSON");
+    let mut all = taking.await.expect("it does not panic");
+    let taken = all.len() as u64;
+    all.extend(bodies(&channel, "work").await);
+    assert_eq!(moved["moved"].as_u64().expect("a number") + taken, 1500, "{moved}");
+    all.sort_by_key(|body| body.parse::<u32>().expect("a number"));
+    assert_eq!(all, (0..1500).map(|number| number.to_string()).collect::<Vec<_>>());
+}

@@ -55,12 +55,6 @@ impl AckTimeouts {
         self.stretches.push_back(Stretch { first_tag, delivered_at: now, timeout });
     }
 
-    /// About when the delivery with this tag was made.
-    pub(super) fn delivered_at(&self, tag: u64) -> Option<Instant> {
-        let after = self.stretches.partition_point(|stretch| stretch.first_tag <= tag);
-        after.checked_sub(1).map(|at| self.stretches[at].delivered_at)
-    }
-
     /// Tags whose time is over, with the timeout; the oldest first.
     pub(super) fn overdue(&self, now: Instant, end_tag: u64) -> impl Iterator<Item = (std::ops::Range<u64>, Duration)> {
         let ends = self.stretches.iter().skip(1).map(|next| next.first_tag).chain(std::iter::once(end_tag));

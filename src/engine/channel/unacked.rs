@@ -160,13 +160,12 @@ impl Unacked {
         })
     }
 
-    /// The deliveries of a queue that are not settled, each with the moment in which it was made, if that was noted.
-    pub fn held_of(&self, queue: QueueId) -> impl Iterator<Item = (&Entry, Option<Instant>)> {
-        let all = (self.first_tag..).zip(&self.entries);
-        all.filter(move |(_, (entry, state))| {
+    /// The deliveries of a queue that are not settled.
+    pub fn held_of(&self, queue: QueueId) -> impl Iterator<Item = &Entry> {
+        let held = move |(entry, state): &&(Entry, State)| {
             entry.queue == queue && matches!(state, State::Outstanding | State::Held(_))
-        })
-        .map(|(tag, (entry, _))| (entry, self.timeouts.delivered_at(tag)))
+        };
+        self.entries.iter().filter(held).map(|(entry, _)| entry)
     }
 
     fn index(&self, tag: DeliveryTag) -> Option<usize> {

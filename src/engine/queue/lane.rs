@@ -368,6 +368,11 @@ impl Lane {
         }
     }
 
+    /// About when this unacked message was handed out.
+    pub(super) fn handed_out_at(&self, seq: u64) -> Option<Timestamp> {
+        self.times.as_ref().and_then(|times| times.of(seq))
+    }
+
     /// When the message was handed out that waits longest for its ack. Looks at what stands first, and at no more than
     /// some thousand messages.
     pub(super) fn oldest_unacked(&self) -> Option<Timestamp> {

@@ -15,6 +15,7 @@ use super::lane::{Lane, Loaded};
 use super::segment::{Kept, Place, Segment, Settled, Tally, narrow};
 use super::{Queue, QueueEffect, tell_store};
 use crate::engine::message::{Arena, Message, Timestamp};
+use crate::engine::statistics::Count;
 
 /// Messages that one look goes over at most, wanted or not: it happens under the queue's lock.
 const LOOK_MAX: u32 = 4096;
@@ -82,6 +83,8 @@ pub struct Seen {
     pub redelivered: bool,
     /// How often it came back, if the queue counts that.
     pub delivery_count: u32,
+    /// About when an unacked message was handed out, if that is known.
+    pub delivered_at: Option<Timestamp>,
     /// Where it is.
     pub arena: Arc<Arena>,
     /// Its index there.
@@ -180,6 +183,12 @@ impl Queue {
             tell_store(pick.id.lane, &out, fx);
             out.clear();
         }
+        if taken.contains(&true) {
+            self.moved_at = now;
+            if self.ready() == 0 {
+                self.note_blocked(now, false);
+            }
+        }
         // Others are at the head now.
         self.expire(now, fx);
         taken
@@ -198,6 +207,7 @@ impl Queue {
             return;
         }
         self.expire(now, fx);
+        self.count(Count::Publish, u64::from(arena.count()));
         self.append(arena, 0, arena.count(), self.kept_when(persistent), fx);
         self.dispatch(now, fx);
         self.trim(fx);
@@ -265,8 +275,9 @@ impl Lane {
                 Standing::Ready => seq < self.delivered_below(),
                 Standing::Unacked => self.is_from_former_life(seq),
             };
+        let delivered_at = if standing == Standing::Unacked { self.handed_out_at(seq) } else { None };
         let (id, arena) = (MessageId { lane: self.number(), seq }, arena.clone());
-        Some(Seen { id, standing, redelivered, delivery_count, arena, index, kept })
+        Some(Seen { id, standing, redelivered, delivery_count, delivered_at, arena, index, kept })
     }
 
     fn standing(&self, seq: u64) -> Option<Standing> {
@@ -306,6 +317,8 @@ impl Lane {
         let position = seq - segment.first_seq;
         if segment.marks.is_prefix_only() && position == segment.marks.prefix() {
             segment.marks.settle(position, position);
+            // When the next one came, only the disk knows.
+            segment.arrived = None;
         } else {
             self.withdrawn.insert(seq);
         }

@@ -42,6 +42,7 @@ fn messages(part: &Loaded, from_seq: u64, below_seq: u64) -> impl Iterator<Item 
         standing: Standing::Ready,
         redelivered: false,
         delivery_count: 0,
+        delivered_at: None,
         arena: part.arena.clone(),
         index,
         kept: part.kept,

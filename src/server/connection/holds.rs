@@ -1,7 +1,6 @@
 //! What a connection has not settled of a queue: for operators who ask who holds a message.
 
 use std::collections::HashSet;
-use std::time::Instant;
 
 use leveret_protocol::{ChannelId, ShortString};
 
@@ -15,8 +14,6 @@ pub(crate) struct Held {
     pub(crate) channel: ChannelId,
     /// `None` if it was fetched with basic.get, or its consumer is cancelled.
     pub(crate) consumer_tag: Option<ShortString>,
-    /// Known if deliveries there have to be acked within a time.
-    pub(crate) since: Option<Instant>,
 }
 
 impl Session {
@@ -24,7 +21,7 @@ impl Session {
     pub(super) fn held_of(&self, queue: QueueId, messages: &HashSet<MessageId>) -> Vec<Held> {
         let mut held = Vec::new();
         for channel in &self.channels {
-            for (entry, since) in channel.unacked.held_of(queue) {
+            for entry in channel.unacked.held_of(queue) {
                 let message = MessageId { lane: entry.lane, seq: entry.seq };
                 if !messages.contains(&message) {
                     continue;
@@ -34,7 +31,7 @@ impl Session {
                 };
                 let tag = channel.consumers.iter().find(|(_, consumer)| is_its(consumer));
                 let consumer_tag = tag.map(|(tag, _)| tag.clone());
-                held.push(Held { message, channel: channel.id, consumer_tag, since });
+                held.push(Held { message, channel: channel.id, consumer_tag });
             }
         }
         held

@@ -83,7 +83,7 @@ pub(crate) struct HolderInfo {
     pub(crate) user: String,
     /// `None` if it was fetched with basic.get, or its consumer is cancelled.
     pub(crate) consumer_tag: Option<String>,
-    /// Since when, in milliseconds since 1970, if deliveries there have to be acked within a time.
+    /// About since when, in milliseconds since 1970, if that is known.
     pub(crate) since: Option<u64>,
 }
 

@@ -15,6 +15,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{Operator, OperatorError};
+use crate::engine::message::Timestamp;
 use crate::engine::queue::{MessageId, Pick, Seen, Standing};
 use crate::server::clock;
 use crate::server::queue_cell::QueueCell;
@@ -112,13 +113,14 @@ impl Operator {
             let info = MessageInfo::new(&source, &seen, question, now);
             octets += info.payload.as_ref().map_or(0, String::len);
             if seen.standing == Standing::Unacked {
-                found.push((seen.id, messages.len()));
+                found.push((seen.id, seen.delivered_at, messages.len()));
             }
             messages.push(info);
         }
-        let holders = self.holders(&cell, found.iter().map(|(id, _)| *id).collect()).await;
-        for (id, at) in found {
-            messages[at].holder = holders.get(&id).cloned();
+        let holders = self.holders(&cell, found.iter().map(|(id, ..)| *id).collect()).await;
+        for (id, delivered_at, at) in found {
+            let since = delivered_at.map(Timestamp::as_millis);
+            messages[at].holder = holders.get(&id).map(|holder| HolderInfo { since, ..holder.clone() });
         }
         Ok(Peeked { messages, next: walk.cursor(), scanned: walk.scanned() })
     }
@@ -139,7 +141,6 @@ impl Operator {
             .map(|connection| (connection.outbox.ask_holds(cell.id, messages.clone()), connection))
             .collect();
         let deadline = clock::instant() + HOLDS_TIMEOUT;
-        let (now, instant) = (clock::now(), clock::instant());
         for (mut answer, connection) in asked {
             let left = deadline.saturating_duration_since(clock::instant());
             let held = match tokio::time::timeout(left, &mut answer).await {
@@ -147,8 +148,6 @@ impl Operator {
                 Err(_) => answer.try_recv().unwrap_or_default(),
             };
             for each in held {
-                let held_ms = each.since.map(|since| instant.saturating_duration_since(since).as_millis());
-                let held_ms = held_ms.map(|ms| u64::try_from(ms).unwrap_or(u64::MAX));
                 let facts = &connection.facts;
                 let number = each.channel.get();
                 let holder = HolderInfo {
@@ -158,7 +157,7 @@ impl Operator {
                     channel_pid: self.pid(facts.id.get(), number.into()),
                     user: facts.user.to_string(),
                     consumer_tag: each.consumer_tag.map(|tag| tag.to_string()),
-                    since: held_ms.map(|ms| now.as_millis().saturating_sub(ms)),
+                    since: None,
                 };
                 holders.insert(each.message, holder);
             }
