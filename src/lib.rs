@@ -9,6 +9,7 @@
 //! - `server` acts: sockets, locks, timers. Its map of locks stands in `server/registry.rs`.
 //! - [`store`] keeps: definitions and messages, on redb or in memory.
 //! - `control` lets operators in: a socket, and requests that end in `server/operator`.
+//! - `management` is RabbitMQ's management HTTP API, another door to the same place.
 //! - [`tools`] backs a store up, restores, inspects and verifies it.
 //! - [`config`] and [`error`] are what their names say; [`perf`] is a load generator for any AMQP 0-9-1 broker.
 //!
@@ -25,12 +26,13 @@ pub mod ctl;
 mod definitions;
 pub mod engine;
 pub mod error;
+mod management;
 mod panics;
 pub mod perf;
 mod server;
 pub mod store;
 pub mod tools;
 
-pub use config::{Compat, Config, ControlSocket, DataDir};
+pub use config::{Compat, Config, ControlSocket, DataDir, ManagementConfig};
 pub use server::alarms::{Levels, Resource, ResourceStatus};
 pub use server::broker::{Broker, StartError};

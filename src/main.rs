@@ -64,6 +64,9 @@ struct ServerArgs {
     /// Address and port to listen on; may be given more than once
     #[arg(long, value_name = "ADDR:PORT", value_parser = leveret::config::parse_listen)]
     listen: Vec<SocketAddr>,
+    /// Address and port of the management HTTP API, or `none`; may be given more than once
+    #[arg(long, value_name = "ADDR:PORT", value_parser = parse_management_listen)]
+    management_listen: Vec<Option<SocketAddr>>,
     /// Keep everything in memory: nothing survives a restart
     #[arg(long, conflicts_with = "data_dir")]
     ephemeral: bool,
@@ -110,12 +113,24 @@ fn main() -> ExitCode {
     }
 }
 
+/// An address and port, or `none` for no listener.
+fn parse_management_listen(text: &str) -> Result<Option<SocketAddr>, String> {
+    if text == "none" { Ok(None) } else { leveret::config::parse_listen(text).map(Some) }
+}
+
 /// Flags over environment over file over defaults.
 fn settings(args: &ServerArgs) -> Result<Settings, String> {
     let mut settings = Settings::gather(args.config.as_deref()).map_err(|cause| cause.to_string())?;
     if !args.listen.is_empty() {
         settings.listen_on(args.listen.clone());
         settings.set_by("listeners.tcp.*", "flag --listen".to_owned());
+    }
+    if !args.management_listen.is_empty() {
+        settings.config.management.listen = args.management_listen.iter().copied().flatten().collect();
+        settings.config.management.listen_is_default = false;
+        for key in ["management.tcp.ip", "management.tcp.port"] {
+            settings.set_by(key, "flag --management-listen".to_owned());
+        }
     }
     if let Some(path) = &args.data_dir {
         settings.config.data_dir = DataDir::Path(path.clone());

@@ -48,6 +48,7 @@ impl Config {
         self.describe_first_records(&mut add);
         self.describe_protocol(&mut add);
         self.describe_limits(&mut add);
+        self.management.describe(&mut add);
         all
     }
 
@@ -127,7 +128,7 @@ mod tests {
     use super::*;
 
     /// Passwords, other names of described keys, forms that the description does without, and what the log is asked for.
-    const LEFT_OUT: [&str; 12] = [
+    const LEFT_OUT: [&str; 15] = [
         "default_pass",
         "anonymous_login_pass",
         "loopback_users",
@@ -140,6 +141,9 @@ mod tests {
         "vm_memory_high_watermark.absolute",
         "disk_free_limit.relative",
         "default_user_tags.*",
+        "management.listener.port",
+        "management.listener.ip",
+        "management.cors.allow_origins.*",
     ];
 
     #[test]

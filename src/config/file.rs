@@ -115,6 +115,14 @@ pub(super) const KEYS: &[&str] = &[
     "message_memory",
     "connection_max",
     "channel_max_per_node",
+    "management.tcp.port",
+    "management.tcp.ip",
+    "management.listener.port",
+    "management.listener.ip",
+    "management.cors.allow_origins",
+    "management.cors.allow_origins.*",
+    "management.cors.max_age",
+    "management.http.max_body_size",
 ];
 
 impl Settings {
@@ -229,6 +237,9 @@ impl Settings {
 
     fn set(&mut self, key: &str, value: &str) -> Result<(), ConfigError> {
         if self.set_limit(key, value).map_err(|ConfigError(text)| ConfigError(format!("{key}: {text}")))? {
+            return Ok(());
+        }
+        if self.config.management.set(key, value)? {
             return Ok(());
         }
         let config = &mut self.config;
@@ -408,7 +419,7 @@ fn unquote(value: &str) -> &str {
     value.strip_prefix('\'').and_then(|rest| rest.strip_suffix('\'')).unwrap_or(value)
 }
 
-fn number<N: FromStr>(value: &str, key: &str) -> Result<N, ConfigError> {
+pub(super) fn number<N: FromStr>(value: &str, key: &str) -> Result<N, ConfigError> {
     value.parse().map_err(|_| ConfigError(format!("{key}: expected a number in range, got '{value}'")))
 }
 

@@ -3,6 +3,7 @@
 mod describe;
 mod file;
 mod limits;
+mod management;
 mod place;
 
 use std::collections::BTreeMap;
@@ -19,6 +20,7 @@ pub(crate) use file::distance;
 pub use file::{ConfigError, Format, Logging, Settings, parse_listen};
 pub(crate) use limits::DISK_SHARE_MAX;
 pub use limits::{Limit, ResourceLimits, Share, parse_octets, parse_share};
+pub use management::{MANAGEMENT_PORT, ManagementConfig};
 pub(crate) use place::ephemeral_socket;
 
 /// The port of AMQP 0-9-1.
@@ -140,6 +142,8 @@ pub struct Config {
     pub message_memory_bytes: u64,
     /// How many connections and channels there may be.
     pub node_limits: NodeLimits,
+    /// The management HTTP API.
+    pub management: ManagementConfig,
     /// Where settings that are not the defaults come from, by key; for people who look.
     pub sources: BTreeMap<String, String>,
 }
@@ -184,15 +188,21 @@ impl Default for Config {
             statistics_interval: Duration::from_secs(5),
             message_memory_bytes: 16 * 1024 * 1024,
             node_limits: NodeLimits::default(),
+            management: ManagementConfig::default(),
             sources: BTreeMap::new(),
         }
     }
 }
 
 impl Config {
-    /// A broker in memory on a free port of the loopback interface.
+    /// A broker in memory on a free port of the loopback interface, without management API.
     pub fn for_tests() -> Self {
-        Self { listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))], listen_is_default: false, ..Self::default() }
+        Self {
+            listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))],
+            listen_is_default: false,
+            management: ManagementConfig::off(),
+            ..Self::default()
+        }
     }
 
     /// Whether a user may log in from this address.

@@ -1,7 +1,5 @@
 //! The records that have another shape in definitions than in the broker.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -60,7 +58,7 @@ impl VhostDefinition {
             description: if description.is_empty() { metadata.description } else { description },
             tags: if tags.is_empty() { metadata.tags } else { tags },
             default_queue_type: kind.filter(|kind| !matches!(kind.as_str(), "" | "undefined")),
-            limits: BTreeMap::new(),
+            ..VhostRecord::default()
         }
     }
 }

@@ -22,6 +22,7 @@ use crate::control::{self, server::ControlServer};
 use crate::definitions;
 use crate::engine::directory::{DirectoryError, Record, RecordKey, User, VhostRecord};
 use crate::error::AmqpError;
+use crate::management::{self, Management};
 use crate::store::disk::DiskStore;
 use crate::store::memory::MemoryStore;
 use crate::store::{Recovered, Store};
@@ -55,6 +56,7 @@ pub struct Broker {
     /// Ends the thread that works out rates, by being dropped.
     _statistics: mpsc::Sender<()>,
     operator: Operator,
+    management: Option<Management>,
     #[cfg(unix)]
     control: Option<ControlServer>,
 }
@@ -80,6 +82,7 @@ impl Broker {
                 Err(cause) => return Err(StartError(cause)),
             }
         }
+        let management_listeners = bind_management(&config)?;
         let failed = CancellationToken::new();
         let (store, recovered): (Arc<dyn Store>, Recovered) = match &config.data_dir {
             DataDir::Ephemeral => (Arc::new(MemoryStore::default()), Recovered { clean: true, ..Recovered::default() }),
@@ -99,8 +102,13 @@ impl Broker {
         for listener in &listeners {
             addresses.push(listener.local_addr().map_err(|cause| StartError(cause.to_string()))?);
         }
-        let served = addresses.iter().map(|address| ServedAddress { address: *address, protocol: Protocol::Amqp });
-        let operator = Operator::new(registry.clone(), served.collect());
+        let mut served: Vec<ServedAddress> =
+            addresses.iter().map(|address| ServedAddress { address: *address, protocol: Protocol::Amqp }).collect();
+        for listener in &management_listeners {
+            let address = listener.local_addr().map_err(|cause| StartError(cause.to_string()))?;
+            served.push(ServedAddress { address, protocol: Protocol::Http });
+        }
+        let operator = Operator::new(registry.clone(), served);
         if let Some(path) = &registry.config.load_definitions {
             load_definitions(&operator, path).await?;
         }
@@ -110,6 +118,11 @@ impl Broker {
             info!(%address, "listening for AMQP 0-9-1");
             tasks.spawn(listener::run(listener, registry.clone(), tasks.clone(), stop.clone()));
         }
+        let management = if management_listeners.is_empty() {
+            None
+        } else {
+            Some(Management::start(management_listeners, operator.clone()).map_err(StartError)?)
+        };
         let timer = tokio::spawn(timer::run(registry.clone()));
         let monitor = tokio::spawn(alarms::run(registry.clone(), meter));
         let sweeper = tokio::spawn(budget::run(registry.clone()));
@@ -125,6 +138,7 @@ impl Broker {
             monitor,
             _statistics: statistics,
             operator,
+            management,
             #[cfg(unix)]
             control,
         })
@@ -136,6 +150,11 @@ impl Broker {
     /// When the configuration had no listener.
     pub fn amqp_addr(&self) -> SocketAddr {
         self.addresses[0]
+    }
+
+    /// The address of the management HTTP API's first listener, if it has one.
+    pub fn management_addr(&self) -> Option<SocketAddr> {
+        self.management.as_ref().and_then(|management| management.addresses().first().copied())
     }
 
     /// A URL for clients: the first listener with the default vhost.
@@ -226,9 +245,11 @@ impl Broker {
     }
 
     /// Stops in good order: no new connections, every client is told (320), what is durable is on disk.
-    #[cfg_attr(not(unix), expect(unused_mut, reason = "there is no control socket"))]
     pub async fn shutdown(mut self) {
         self.stop.cancel();
+        if let Some(management) = &self.management {
+            management.stop();
+        }
         #[cfg(unix)]
         if let Some(control) = &mut self.control {
             control.hide();
@@ -243,8 +264,14 @@ impl Broker {
         self.timer.abort();
         self.sweeper.abort();
         self.monitor.abort();
-        let registry = self.registry.clone();
-        let closed = tokio::task::spawn_blocking(move || registry.close()).await;
+        let (registry, management) = (self.registry.clone(), self.management.take());
+        let closed = tokio::task::spawn_blocking(move || {
+            if let Some(mut management) = management {
+                management.join();
+            }
+            registry.close();
+        })
+        .await;
         if closed.is_err() {
             tracing::error!("closing the store panicked");
         }
@@ -261,6 +288,23 @@ fn start_statistics(registry: &Arc<Registry>) -> Result<mpsc::Sender<()>, StartE
         .spawn(move || statistics::run(&registry, interval, &stop))
         .map_err(|cause| StartError(format!("cannot start the thread of the statistics: {cause}")))?;
     Ok(running)
+}
+
+/// Opens the listeners of the management API. Those that were asked for must be there; of the default ones another broker
+/// on this machine may have taken the port.
+fn bind_management(config: &Config) -> Result<Vec<std::net::TcpListener>, StartError> {
+    let mut listeners = Vec::new();
+    for address in &config.management.listen {
+        match management::bind(*address) {
+            Ok(listener) => {
+                info!(%address, "listening for the management HTTP API");
+                listeners.push(listener);
+            }
+            Err(cause) if config.management.listen_is_default => tracing::warn!(cause, "not listening"),
+            Err(cause) => return Err(StartError(cause)),
+        }
+    }
+    Ok(listeners)
 }
 
 /// Takes in the definitions that the configuration names, before anybody can connect.

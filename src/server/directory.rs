@@ -9,6 +9,7 @@ use leveret_protocol::ShortString;
 use tracing::info;
 
 use super::clock;
+use super::logins::LoginProtocol;
 use super::outbox::Event;
 use super::quota::{Permit, Quota};
 use super::registry::{Registry, VhostCell};
@@ -125,6 +126,14 @@ impl Registry {
     /// A look at the directory.
     pub(crate) fn with_directory<R>(&self, look: impl FnOnce(&Directory) -> R) -> R {
         look(&self.directory.read())
+    }
+
+    /// What the cluster is called: the global parameter `cluster_name`, or what the configuration says.
+    pub(crate) fn cluster_name(&self) -> String {
+        self.with_directory(|directory| {
+            let name = directory.global_parameter("cluster_name").and_then(|record| record.value.as_str());
+            name.unwrap_or(&self.config.identity.cluster_name).to_owned()
+        })
     }
 
     /// Takes a record, new or changed. It counts at once; the ticket says when it is on disk.
@@ -285,13 +294,14 @@ impl Registry {
     /// Whether this user may log in with this password from this address; else the reason, for the log.
     pub(super) fn check_login(&self, user: &ShortString, password: &[u8], from: IpAddr) -> Result<(), String> {
         let name = user.to_string();
-        self.with_directory(|directory| directory.authenticate(&name, password).map(|_| ()))
-            .map_err(|cause| cause.to_string())?;
-        if self.config.may_log_in_from(&name, from) {
-            Ok(())
-        } else {
-            Err("this user may log in from this machine only".to_owned())
-        }
+        let known = self.with_directory(|directory| directory.authenticate(&name, password).map(|_| ()));
+        let checked = match known {
+            Err(cause) => Err(cause.to_string()),
+            Ok(()) if self.config.may_log_in_from(&name, from) => Ok(()),
+            Ok(()) => Err("this user may log in from this machine only".to_owned()),
+        };
+        self.logins.count(LoginProtocol::Amqp, checked.is_ok());
+        checked
     }
 
     /// connection.open: takes a connection's share of the broker's, its vhost's and its user's limits, and checks that the

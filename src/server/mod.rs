@@ -8,6 +8,7 @@ mod connection;
 mod definitions;
 pub(crate) mod directory;
 pub(crate) mod listener;
+pub(crate) mod logins;
 pub(crate) mod operator;
 mod outbox;
 mod placing;

@@ -262,6 +262,14 @@ impl QueueCell {
         }
     }
 
+    /// What it holds, and how many consumers it has.
+    pub(super) fn counts(&self) -> (QueueFigures, u64) {
+        match &self.state.lock().body {
+            Body::Queue(queue) => (queue.figures(), queue.consumer_count() as u64),
+            Body::Stream(stream) => (stream.figures(), stream.reader_count() as u64),
+        }
+    }
+
     /// Its consumers in the order of subscription, each with its connection's outbox and its arguments.
     pub(super) fn consumers(&self) -> Vec<(ConsumerFigures, Arc<Outbox>, FieldTable)> {
         let state = self.state.lock();

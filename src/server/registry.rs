@@ -17,6 +17,7 @@ use super::alarms::Alarms;
 use super::budget::Budget;
 use super::connection::facts::ConnectionFacts;
 use super::directory::{UserQuotas, first_records};
+use super::logins::Logins;
 use super::outbox::{Event, Outbox};
 use super::queue_cell::QueueCell;
 use super::quota::Quota;
@@ -160,6 +161,7 @@ pub(crate) struct Registry {
     pub(super) names: Mutex<NameGenerator>,
     pub(super) replies: Replies,
     pub(crate) statistics: Statistics,
+    pub(super) logins: Logins,
     random: AtomicU64,
 }
 
@@ -189,6 +191,7 @@ impl Registry {
             names: Mutex::new(NameGenerator::new(seed)),
             replies: Replies::default(),
             statistics: Statistics::default(),
+            logins: Logins::default(),
             random: AtomicU64::new(seed),
             config,
         });
@@ -356,6 +359,11 @@ impl Registry {
     /// The queues in no order.
     pub(super) fn queues(&self) -> Vec<Arc<QueueCell>> {
         self.queues.iter().map(|entry| entry.value().clone()).collect()
+    }
+
+    /// How many queues there are, those before delayed-message exchanges among them.
+    pub(super) fn queue_count(&self) -> usize {
+        self.queues.len()
     }
 
     /// Forgets a connection.

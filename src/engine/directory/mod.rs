@@ -159,6 +159,26 @@ impl Directory {
         if let Record::Permission(permission) = record { Some(permission) } else { None }
     }
 
+    /// A parameter of the whole broker.
+    pub fn global_parameter(&self, name: &str) -> Option<&GlobalParameterRecord> {
+        let record = self.get(&RecordKey::new(RecordKind::GlobalParameter, name, "", ""))?;
+        if let Record::GlobalParameter(parameter) = record { Some(parameter) } else { None }
+    }
+
+    /// A policy, or an operator policy.
+    pub fn policy(&self, vhost: &str, name: &str, operator: bool) -> Option<&PolicyRecord> {
+        let kind = if operator { RecordKind::OperatorPolicy } else { RecordKind::Policy };
+        match self.get(&RecordKey::new(kind, vhost, name, ""))? {
+            Record::Policy(policy) | Record::OperatorPolicy(policy) => Some(policy),
+            Record::Vhost(_)
+            | Record::User(_)
+            | Record::Permission(_)
+            | Record::TopicPermission(_)
+            | Record::Parameter(_)
+            | Record::GlobalParameter(_) => None,
+        }
+    }
+
     /// Takes a record, new or changed.
     pub fn put(&mut self, record: Record) -> Result<DirectoryChange, DirectoryError> {
         self.check(&record)?;

@@ -57,6 +57,9 @@ pub struct VhostRecord {
     /// `max-connections` and `max-queues`; negative means no limit.
     #[serde(default)]
     pub limits: BTreeMap<String, i64>,
+    /// It cannot be deleted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub protected_from_deletion: bool,
 }
 
 impl VhostRecord {

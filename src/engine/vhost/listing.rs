@@ -48,6 +48,18 @@ impl Vhost {
         all
     }
 
+    /// The bindings that start at an exchange, in no order that tells anything.
+    pub fn bindings_from(&self, exchange: &[u8]) -> Vec<&Binding> {
+        let exchange = self.exchanges.get(exchange);
+        exchange.map(|exchange| exchange.outbound.values().map(AsRef::as_ref).collect()).unwrap_or_default()
+    }
+
+    /// The bindings that lead to a queue or an exchange, by source and key.
+    pub fn bindings_to(&self, destination: &Destination) -> Vec<&Binding> {
+        let inbound = self.inbound.get(destination);
+        inbound.map(|bindings| bindings.values().map(AsRef::as_ref).collect()).unwrap_or_default()
+    }
+
     /// What a binding points at, by name.
     pub fn destination_name<'a>(&'a self, destination: &'a Destination) -> Option<&'a ShortString> {
         match destination {

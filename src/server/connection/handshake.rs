@@ -301,10 +301,11 @@ fn server_properties(registry: &Registry) -> FieldTable {
     .map(|name| (ShortString::from_static(name), FieldValue::Boolean(true)))
     .collect();
     let identity = &registry.config.identity;
+    let cluster_name = registry.cluster_name();
     let mut properties = FieldTable::new();
     properties.push(ShortString::from_static("capabilities"), FieldValue::Table(capabilities));
     for (name, value) in [
-        ("cluster_name", identity.cluster_name.as_str()),
+        ("cluster_name", cluster_name.as_str()),
         ("copyright", "Copyright (c) the Leveret authors"),
         ("information", "Leveret, licensed under MIT or Apache-2.0"),
         ("platform", concat!("Leveret ", env!("CARGO_PKG_VERSION"))),

@@ -29,7 +29,7 @@ mod reply_to;
 mod rights;
 mod session;
 mod streaming;
-mod topology;
+pub(in crate::server) mod topology;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;

@@ -18,7 +18,7 @@ use crate::store::Ticket;
 const NAME_PREFIX_MAX_BYTES: usize = 64;
 
 /// A name without line breaks, as RabbitMQ stores it.
-fn strip_line_breaks(name: ShortString) -> ShortString {
+pub(in crate::server) fn strip_line_breaks(name: ShortString) -> ShortString {
     if name.as_bytes().iter().any(|octet| matches!(octet, b'\r' | b'\n')) {
         let kept: Vec<u8> = name.as_bytes().iter().copied().filter(|octet| !matches!(octet, b'\r' | b'\n')).collect();
         return ShortString::try_from(kept.as_slice()).unwrap_or_default();
@@ -303,7 +303,11 @@ impl Session {
 }
 
 /// queue.bind and queue.unbind: write on the queue, read on the exchange, which is not the default one.
-fn check_queue_binding(access: &Access, source: &ShortString, queue: &ShortString) -> Result<(), AmqpError> {
+pub(in crate::server) fn check_queue_binding(
+    access: &Access,
+    source: &ShortString,
+    queue: &ShortString,
+) -> Result<(), AmqpError> {
     access.check(Right::Write, Resource::Queue(queue.as_bytes()))?;
     if source.is_empty() {
         return Err(AmqpError::DefaultExchange);
@@ -312,7 +316,11 @@ fn check_queue_binding(access: &Access, source: &ShortString, queue: &ShortStrin
 }
 
 /// The same between exchanges.
-fn check_exchange_binding(access: &Access, source: &ShortString, destination: &ShortString) -> Result<(), AmqpError> {
+pub(in crate::server) fn check_exchange_binding(
+    access: &Access,
+    source: &ShortString,
+    destination: &ShortString,
+) -> Result<(), AmqpError> {
     if source.is_empty() || destination.is_empty() {
         return Err(AmqpError::DefaultExchange);
     }

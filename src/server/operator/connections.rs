@@ -1,16 +1,24 @@
 //! Connections, channels and consumers, and closing connections.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use leveret_protocol::FieldTable;
 use serde::{Deserialize, Serialize};
+use tokio::io::DuplexStream;
 
 use super::arguments::Arguments;
 use super::message_stats::{MessageStats, Of, Rate};
 use super::{Operator, OperatorError};
+use crate::engine::queue::ConsumerFigures;
 use crate::engine::statistics::Count;
+use crate::engine::vhost::ConnectionId;
 use crate::error::AmqpError;
-use crate::server::connection::facts::{ChannelFigures, ConnectionFigures};
-use crate::server::outbox::Event;
+use crate::server::connection::facts::{ChannelFigures, ConnectionFacts, ConnectionFigures};
+use crate::server::connection::{self, Ends};
+use crate::server::outbox::{Event, Outbox};
+use crate::server::queue_cell::QueueCell;
 use crate::server::registry::ConnectionEntry;
 
 /// How long connections may take to tell their figures. One that is stuck is listed without them.
@@ -74,6 +82,9 @@ pub(crate) struct ChannelInfo {
     /// `None` as long as nothing has happened.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) message_stats: Option<MessageStats>,
+    /// Its connection.
+    #[serde(skip)]
+    pub(crate) owner: ConnectionDetails,
 }
 
 /// A consumer as listings show it.
@@ -89,6 +100,32 @@ pub(crate) struct ConsumerInfo {
     pub(crate) active: bool,
     pub(crate) activity_status: &'static str,
     pub(crate) arguments: Arguments,
+    /// The number of its channel.
+    #[serde(skip)]
+    pub(crate) channel: u16,
+    /// Its connection; `None` when that has just gone.
+    #[serde(skip)]
+    pub(crate) owner: Option<ConnectionDetails>,
+}
+
+/// The connection that a channel, a consumer or an exclusive queue belongs to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ConnectionDetails {
+    pub(crate) name: String,
+    pub(crate) user: String,
+    pub(crate) peer_host: String,
+    pub(crate) peer_port: u16,
+}
+
+impl ConnectionDetails {
+    fn of(facts: &ConnectionFacts) -> Self {
+        Self {
+            name: facts.name(),
+            user: facts.user.to_string(),
+            peer_host: facts.ends.peer.ip().to_string(),
+            peer_port: facts.ends.peer.port(),
+        }
+    }
 }
 
 /// Which connections are meant.
@@ -215,6 +252,7 @@ impl Operator {
             prefetch_count: channel.prefetch,
             global_prefetch_count: channel.global_prefetch,
             message_stats: MessageStats::new(Of::Channel, &channel.counts, &channel.rates),
+            owner: ConnectionDetails::of(facts),
         }
     }
 
@@ -222,30 +260,53 @@ impl Operator {
     pub(crate) fn consumers(&self, vhost: &str) -> Result<Vec<ConsumerInfo>, OperatorError> {
         let vhost = self.vhost(vhost)?;
         let queues: Vec<_> = vhost.state.read().sorted_queues().iter().map(|record| record.id).collect();
-        let mut all = Vec::new();
-        for id in queues {
-            let Some(cell) = self.registry.queue(id) else { continue };
-            let single_active = cell.settings().single_active_consumer;
-            for (consumer, outbox, arguments) in cell.consumers() {
-                all.push(ConsumerInfo {
-                    queue_name: cell.name.to_string(),
-                    vhost: vhost.name.to_string(),
-                    channel_pid: self.pid(outbox.owner.get(), consumer.channel.get().into()),
-                    consumer_tag: consumer.tag.to_string(),
-                    ack_required: !consumer.no_ack,
-                    exclusive: consumer.exclusive,
-                    prefetch_count: consumer.prefetch,
-                    active: consumer.active,
-                    activity_status: match (consumer.active, consumer.exclusive) {
-                        (false, _) => "waiting",
-                        (true, false) if single_active => "single_active",
-                        (true, _) => "up",
-                    },
-                    arguments: Arguments(arguments),
-                });
+        let cells = queues.into_iter().filter_map(|id| self.registry.queue(id));
+        Ok(cells.flat_map(|cell| self.consumers_within(&cell)).collect())
+    }
+
+    /// The consumers of a queue.
+    pub(crate) fn consumers_of(&self, vhost: &str, queue: &str) -> Result<Vec<ConsumerInfo>, OperatorError> {
+        let cell = self.queue_cell(vhost, queue)?;
+        Ok(self.consumers_within(&cell))
+    }
+
+    fn consumers_within(
+        &self,
+        cell: &QueueCell,
+    ) -> Vec<ConsumerInfo> {
+        let single_active = cell.settings().single_active_consumer;
+        let info = |(consumer, outbox, arguments): (ConsumerFigures, Arc<Outbox>, FieldTable)| {
+            let channel = consumer.channel.get();
+            ConsumerInfo {
+                queue_name: cell.name.to_string(),
+                vhost: cell.vhost.name.to_string(),
+                channel_pid: self.pid(outbox.owner.get(), channel.into()),
+                consumer_tag: consumer.tag.to_string(),
+                ack_required: !consumer.no_ack,
+                exclusive: consumer.exclusive,
+                prefetch_count: consumer.prefetch,
+                active: consumer.active,
+                activity_status: match (consumer.active, consumer.exclusive) {
+                    (false, _) => "waiting",
+                    (true, false) if single_active => "single_active",
+                    (true, _) => "up",
+                },
+                arguments: Arguments(arguments),
+                channel,
+                owner: self.connection_details(outbox.owner),
             }
-        }
-        Ok(all)
+        };
+        cell.consumers().into_iter().map(info).collect()
+    }
+
+    /// The connection with this number.
+    pub(super) fn connection_details(&self, id: ConnectionId) -> Option<ConnectionDetails> {
+        self.registry.connections.get(&id).map(|entry| ConnectionDetails::of(&entry.facts))
+    }
+
+    /// Serves a connection that comes from within the broker, until its other end is closed.
+    pub(crate) async fn serve_within(&self, pipe: DuplexStream, peer: SocketAddr, local: SocketAddr) {
+        connection::serve(pipe, Ends { peer, local }, self.registry.clone()).await;
     }
 
     /// Closes one connection by its process name.
@@ -254,6 +315,20 @@ impl Operator {
         let found = connections.iter().find(|connection| self.connection_pid(connection.facts.id) == pid);
         let connection = found.ok_or(OperatorError::NoSuchConnection)?;
         close(connection, reason);
+        Ok(())
+    }
+
+    /// Who has the connection with this name.
+    pub(crate) fn connection_owner(&self, name: &str) -> Result<String, OperatorError> {
+        let found = self.registry.connections().into_iter().find(|connection| connection.facts.name() == name);
+        found.map(|connection| connection.facts.user.to_string()).ok_or(OperatorError::NoSuchConnection)
+    }
+
+    /// Closes the connection with this name.
+    pub(crate) fn close_named(&self, name: &str, reason: &str) -> Result<(), OperatorError> {
+        let connections = self.registry.connections();
+        let found = connections.iter().find(|connection| connection.facts.name() == name);
+        close(found.ok_or(OperatorError::NoSuchConnection)?, reason);
         Ok(())
     }
 

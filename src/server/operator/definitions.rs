@@ -87,7 +87,10 @@ impl Operator {
             let what = format!("vhost '{}'", definition.name);
             let mut record = definition.into_record();
             // Its limits come as a parameter, or not at all.
-            record.limits = self.check_vhost(&record.name).map(|vhost| vhost.limits).unwrap_or_default();
+            if let Ok(there) = self.check_vhost(&record.name) {
+                record.limits = there.limits;
+                record.protected_from_deletion = there.protected_from_deletion;
+            }
             self.take(Record::Vhost(record), &what, imported)?;
         }
         for record in all.permissions {

@@ -9,6 +9,7 @@ mod connections;
 mod definitions;
 mod directory;
 mod exchanges;
+mod logins;
 mod message_stats;
 mod messages;
 mod node;
@@ -17,6 +18,7 @@ mod redrive;
 mod stall;
 mod statistics;
 mod store;
+mod topology;
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -32,12 +34,15 @@ use super::registry::{Registry, VhostCell};
 use crate::engine::vhost::ConnectionId;
 
 pub(crate) use arguments::Arguments;
-pub(crate) use connections::ConnectionSelection;
+pub(crate) use connections::{ChannelInfo, ConnectionDetails, ConnectionInfo, ConnectionSelection, ConsumerInfo};
 pub(crate) use definitions::Imported;
+pub(crate) use exchanges::{BindingInfo, BindingsOf, ExchangeInfo};
+pub(crate) use logins::LoginRefused;
 pub(crate) use messages::{BodyWish, Choice, Destination, MessageState, PeekQuestion};
 pub(crate) use node::{ListenerInfo, LogControl, NodeInfo, Protocol, ServedAddress};
-pub(crate) use queues::DeleteCondition;
+pub(crate) use queues::{DeleteCondition, QueueHead, QueueInfo};
 pub(crate) use redrive::RedriveOrder;
+pub(crate) use topology::{Acting, BindingEnds, BindingKey};
 
 /// Why something asked for was not done. The texts of [`fmt::Display`] are for people.
 #[derive(Clone, Debug, PartialEq, Eq)]

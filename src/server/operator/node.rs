@@ -16,6 +16,8 @@ use crate::server::clock;
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Protocol {
     Amqp,
+    /// The management HTTP API.
+    Http,
 }
 
 impl Protocol {
@@ -23,6 +25,14 @@ impl Protocol {
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Amqp => "amqp",
+            Self::Http => "http",
+        }
+    }
+
+    /// Whether it is spoken over TLS.
+    pub(crate) const fn is_encrypted(self) -> bool {
+        match self {
+            Self::Amqp | Self::Http => false,
         }
     }
 
@@ -30,6 +40,7 @@ impl Protocol {
     const fn purpose(self) -> &'static str {
         match self {
             Self::Amqp => "AMQP 0-9-1",
+            Self::Http => "HTTP API",
         }
     }
 }
@@ -81,6 +92,7 @@ pub(crate) struct NodeInfo {
     pub(crate) product: String,
     pub(crate) os: String,
     pub(crate) os_pid: u32,
+    pub(crate) processors: u64,
     pub(crate) uptime_seconds: u64,
     /// `None`: everything is in memory.
     pub(crate) data_dir: Option<String>,
@@ -137,18 +149,24 @@ impl Operator {
         ShortString::try_from(vhost).is_ok_and(|vhost| self.registry.is_tracing(&vhost))
     }
 
+    /// What the cluster is called: the global parameter, or what the configuration says.
+    pub(crate) fn cluster_name(&self) -> String {
+        self.registry.cluster_name()
+    }
+
     /// What the node is and uses now.
     pub(crate) fn node(&self) -> NodeInfo {
         let config = &self.registry.config;
         let resources = self.registry.resource_status();
         NodeInfo {
             name: config.node_name.clone(),
-            cluster_name: config.identity.cluster_name.clone(),
+            cluster_name: self.cluster_name(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             rabbitmq_version: config.identity.version.clone(),
             product: config.identity.product.clone(),
             os: capitalized(std::env::consts::OS),
             os_pid: std::process::id(),
+            processors: std::thread::available_parallelism().map_or(1, |number| number.get() as u64),
             uptime_seconds: clock::instant().saturating_duration_since(self.node.started).as_secs(),
             data_dir: match &config.data_dir {
                 DataDir::Ephemeral => None,
@@ -169,7 +187,8 @@ impl Operator {
         }
     }
 
-    fn listeners(&self) -> Vec<ListenerInfo> {
+    /// What it listens on.
+    pub(crate) fn listeners(&self) -> Vec<ListenerInfo> {
         self.node
             .served
             .iter()

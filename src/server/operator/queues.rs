@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
+use leveret_protocol::ShortString;
 use serde::{Deserialize, Serialize};
 
 use super::arguments::Arguments;
+use super::connections::ConnectionDetails;
 use super::message_stats::{MessageStats, Of, Rate};
 use super::stall::StallInfo;
 use super::{Operator, OperatorError};
-use crate::engine::queue::Queue;
+use crate::engine::queue::{Queue, QueueFigures};
 use crate::engine::statistics::{Count, Counts};
 use crate::engine::vhost::QueueRecord;
 use crate::error::AmqpError;
@@ -71,6 +73,9 @@ pub(crate) struct QueueInfo {
     pub(crate) publishers_held_by: Option<&'static str>,
     /// How messages left it other than to consumers.
     pub(crate) deaths: Deaths,
+    /// The connection that an exclusive queue belongs to.
+    #[serde(skip)]
+    pub(crate) owner: Option<ConnectionDetails>,
 }
 
 /// How messages died.
@@ -111,7 +116,55 @@ pub(crate) struct DeleteCondition {
     pub(crate) if_unused: bool,
 }
 
+/// A queue of which little is known yet: enough to find it in a listing.
+#[derive(Clone, Debug)]
+pub(crate) struct QueueHead(Arc<QueueCell>);
+
+impl QueueHead {
+    pub(crate) fn name(&self) -> &ShortString {
+        &self.0.name
+    }
+
+    pub(crate) fn vhost(&self) -> &ShortString {
+        &self.0.vhost.name
+    }
+
+    /// `classic`, `quorum` or `stream`.
+    pub(crate) fn kind(&self) -> &'static str {
+        self.0.settings().queue_type.as_str()
+    }
+
+    /// What it holds, and how many consumers it has.
+    pub(crate) fn counts(&self) -> (QueueFigures, u64) {
+        self.0.counts()
+    }
+}
+
 impl Operator {
+    /// All queues, in no order.
+    pub(crate) fn queue_heads(&self) -> Vec<QueueHead> {
+        self.registry.queues().into_iter().filter(|cell| !cell.delays).map(QueueHead).collect()
+    }
+
+    /// All of one; `None` when it has just gone.
+    pub(crate) fn queue_of(&self, head: &QueueHead) -> Option<QueueInfo> {
+        let vhost = &head.0.vhost;
+        let (record, policies) = {
+            let state = vhost.state.read();
+            let record = state.queue_by_id(head.0.id)?;
+            let (regular, operator) = state.policies_of_queue(record);
+            (record.clone(), (regular.map(str::to_owned), operator.map(str::to_owned)))
+        };
+        self.queue_info(vhost, &record, policies)
+    }
+
+    /// A queue by name.
+    pub(crate) fn queue(&self, vhost: &str, name: &str) -> Result<QueueInfo, OperatorError> {
+        let cell = self.queue_cell(vhost, name)?;
+        let gone = || OperatorError::NoSuchQueue { queue: name.to_owned(), vhost: vhost.to_owned() };
+        self.queue_of(&QueueHead(cell)).ok_or_else(gone)
+    }
+
     /// The queues of a vhost by name.
     pub(crate) fn queues(&self, vhost: &str) -> Result<Vec<QueueInfo>, OperatorError> {
         let vhost = self.vhost(vhost)?;
@@ -182,6 +235,7 @@ impl Operator {
             stall: self.stall_info(&cell, ages, now),
             publishers_held_by: self.inflow_stall(&cell, figures.ready, figures.ready_body_bytes),
             deaths: Deaths::of(&counts),
+            owner: record.exclusive_owner.and_then(|owner| self.connection_details(owner)),
         })
     }
 
