@@ -104,7 +104,6 @@ impl ManagementConfig {
 #[cfg(test)]
 mod tests {
     use super::super::Settings;
-    use super::*;
 
     fn listening(text: &str) -> Vec<String> {
         let mut settings = Settings::default();

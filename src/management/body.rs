@@ -50,7 +50,7 @@ fn too_slow() -> Problem {
 #[derive(Debug, Default)]
 struct Octets {
     octets: Vec<u8>,
-    _place: Option<OwnedSemaphorePermit>,
+    place: Option<OwnedSemaphorePermit>,
 }
 
 async fn read(body: Body, announced: Option<usize>, max: usize, places: &Places) -> Result<Octets, Problem> {
@@ -67,9 +67,9 @@ async fn read(body: Body, announced: Option<usize>, max: usize, places: &Places)
         if size > max {
             return Err(too_large());
         }
-        if size > FREE_BYTES && read._place.is_none() {
+        if size > FREE_BYTES && read.place.is_none() {
             let place = places.0.clone().acquire_owned().await.map_err(|_| too_slow())?;
-            read._place = Some(place);
+            read.place = Some(place);
         }
         read.octets.extend_from_slice(&data);
     }

@@ -227,7 +227,7 @@ impl Client {
         queue: ShortString,
         no_ack: bool,
     ) -> Result<Option<(basic::GetOk, Content)>, Refused> {
-        let Method::BasicGetOk(found) = self.call(basic::Get { queue, no_ack, ..basic::Get::default() }).await? else {
+        let Method::BasicGetOk(found) = self.call(basic::Get { queue, no_ack }).await? else {
             return Ok(None);
         };
         let content = self.content().await?;

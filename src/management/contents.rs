@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::routing::post;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use leveret_protocol::{BasicProperties, ShortString};
+use leveret_protocol::{BasicProperties, FieldTable, ShortString};
 use serde_json::{Map, Value, json};
 
 use super::body::{self, Large, Members, whole};
@@ -77,7 +77,9 @@ fn message(body: &Map<String, Value>) -> Result<(ShortString, Content), Problem>
     let properties = match properties {
         Value::Object(properties) => properties,
         Value::Array(items) if items.is_empty() => &none,
-        _ => return Err(Problem::bad_request("properties must be an object")),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+            return Err(Problem::bad_request("properties must be an object"));
+        }
     };
     Ok((routing_key, Content { properties: properties_of(properties)?, body: octets }))
 }
@@ -101,7 +103,7 @@ fn properties_of(json: &Map<String, Value>) -> Result<BasicProperties, Problem> 
     let headers = match json.get("headers") {
         None => None,
         Some(Value::Object(headers)) => Some(from_json(headers).map_err(Problem::bad_request)?),
-        Some(Value::Array(items)) if items.is_empty() => Some(Default::default()),
+        Some(Value::Array(items)) if items.is_empty() => Some(FieldTable::default()),
         Some(_) => return Err(Problem::bad_request("headers must be an object")),
     };
     Ok(BasicProperties {

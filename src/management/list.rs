@@ -18,7 +18,7 @@ use super::problem::Problem;
 use super::reply::Reply;
 use super::request::Query;
 
-const PAGE_SIZE: usize = 100;
+const PAGE_SIZE: i64 = 100;
 const PAGE_SIZE_MAX: usize = 500;
 /// Octets of a regular expression to filter names by.
 const FILTER_MAX_BYTES: usize = 1024;
@@ -220,7 +220,7 @@ impl Page {
         let (page, size) = (number("page").map_err(wrong)?, number("page_size").map_err(wrong)?);
         let Some(page) = page else { return Ok(None) };
         let fits = |number: i64, max: usize| usize::try_from(number).ok().filter(|number| (1..=max).contains(number));
-        let found = (fits(page, usize::MAX / PAGE_SIZE_MAX), fits(size.unwrap_or(PAGE_SIZE as i64), PAGE_SIZE_MAX));
+        let found = (fits(page, usize::MAX / PAGE_SIZE_MAX), fits(size.unwrap_or(PAGE_SIZE), PAGE_SIZE_MAX));
         let (Some(number), Some(size)) = found else {
             let shown = size.map_or_else(|| "undefined".to_owned(), |size| size.to_string());
             let reason = format!("Invalid pagination parameters: page number {page}, page size {shown}");

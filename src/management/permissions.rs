@@ -140,7 +140,7 @@ async fn remove(State(api): State<Arc<Api>>, caller: Caller, Params(names): Para
     Ok(Reply::done())
 }
 
-async fn shown_topics(api: &Api, query: &Query, wanted: impl Fn(&TopicPermissionRecord) -> bool) -> Answer {
+fn shown_topics(api: &Api, query: &Query, wanted: impl Fn(&TopicPermissionRecord) -> bool) -> Answer {
     let records = topics(api, wanted);
     if records.is_empty() {
         return Err(Problem::not_found());
@@ -150,7 +150,7 @@ async fn shown_topics(api: &Api, query: &Query, wanted: impl Fn(&TopicPermission
 
 async fn show_topics(State(api): State<Arc<Api>>, caller: Caller, Params(names): Params<2>, query: Query) -> Answer {
     let (vhost, user) = found(&api, &caller, names)?;
-    shown_topics(&api, &query, |each| each.vhost == vhost && each.user == user).await
+    shown_topics(&api, &query, |each| each.vhost == vhost && each.user == user)
 }
 
 async fn show_topic(
@@ -161,7 +161,7 @@ async fn show_topic(
 ) -> Answer {
     let (vhost, user) = found(&api, &caller, [vhost, user])?;
     let exchange = super::exchanges::name(exchange);
-    shown_topics(&api, &query, |each| each.vhost == vhost && each.user == user && each.exchange == exchange).await
+    shown_topics(&api, &query, |each| each.vhost == vhost && each.user == user && each.exchange == exchange)
 }
 
 async fn put_topic(

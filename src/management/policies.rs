@@ -23,17 +23,26 @@ macro_rules! routes_of {
         Router::new()
             .route(
                 concat!("/api/", $path),
-                get(|state, caller, query| async move { list(state, caller, query, $operator) }),
+                get(|State(api): State<Arc<Api>>, caller: Caller, query: Query| async move {
+                    listed(&query, &of_vhosts(&api, &caller.vhosts(&api), $operator))
+                }),
             )
             .route(
                 concat!("/api/", $path, "/{vhost}"),
-                get(|state, caller, names, query| async move { list_vhost(state, caller, names, query, $operator) }),
+                get(
+                    |State(api): State<Arc<Api>>, caller: Caller, Params([vhost]): Params<1>, query: Query| async move {
+                        let vhost = caller.vhost(&api, vhost)?;
+                        listed(&query, &of_vhosts(&api, &[vhost], $operator))
+                    },
+                ),
             )
             .route(
                 concat!("/api/", $path, "/{vhost}/{name}"),
-                get(|state, caller, names, query| async move { show(state, caller, names, query, $operator) })
-                    .put(|state, caller, names, body| put(state, caller, names, body, $operator))
-                    .delete(|state, caller, names| remove(state, caller, names, $operator)),
+                get(|State(api): State<Arc<Api>>, caller: Caller, Params(names): Params<2>, query: Query| async move {
+                    show(&api, &caller, names, &query, $operator)
+                })
+                .put(|state, caller, names, body| put(state, caller, names, body, $operator))
+                .delete(|state, caller, names| remove(state, caller, names, $operator)),
             )
     };
 }
@@ -57,21 +66,6 @@ fn listed(query: &Query, policies: &[PolicyRecord]) -> Answer {
     Listing::whole(query, &["priority"])?.objects(policies.iter().map(|policy| object(json!(policy))).collect())
 }
 
-fn list(State(api): State<Arc<Api>>, caller: Caller, query: Query, operator: bool) -> Answer {
-    listed(&query, &of_vhosts(&api, &caller.vhosts(&api), operator))
-}
-
-fn list_vhost(
-    State(api): State<Arc<Api>>,
-    caller: Caller,
-    Params([vhost]): Params<1>,
-    query: Query,
-    operator: bool,
-) -> Answer {
-    let vhost = caller.vhost(&api, vhost)?;
-    listed(&query, &of_vhosts(&api, &[vhost], operator))
-}
-
 /// The vhost of a policy that a caller may see and set.
 fn allowed(api: &Api, caller: &Caller, vhost: String, operator: bool) -> Result<String, Problem> {
     if operator {
@@ -85,15 +79,9 @@ fn found(api: &Api, vhost: &str, name: &str, operator: bool) -> Result<PolicyRec
     found.ok_or_else(Problem::not_found)
 }
 
-fn show(
-    State(api): State<Arc<Api>>,
-    caller: Caller,
-    Params([vhost, name]): Params<2>,
-    query: Query,
-    operator: bool,
-) -> Answer {
-    let vhost = allowed(&api, &caller, vhost, operator)?;
-    one(&query, object(json!(found(&api, &vhost, &name, operator)?)))
+fn show(api: &Api, caller: &Caller, [vhost, name]: [String; 2], query: &Query, operator: bool) -> Answer {
+    let vhost = allowed(api, caller, vhost, operator)?;
+    one(query, object(json!(found(api, &vhost, &name, operator)?)))
 }
 
 async fn put(

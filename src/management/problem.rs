@@ -17,7 +17,8 @@ pub(super) struct Problem {
     status: StatusCode,
     error: &'static str,
     reason: Value,
-    header: Option<(header::HeaderName, HeaderValue)>,
+    /// Boxed, since few have one.
+    header: Option<Box<(header::HeaderName, HeaderValue)>>,
 }
 
 impl Problem {
@@ -49,7 +50,7 @@ impl Problem {
     /// 401: nobody has logged in, or not with the right password.
     pub(super) fn login() -> Self {
         let mut problem = Self::new(StatusCode::UNAUTHORIZED, "not_authorized", "Login failed");
-        problem.header = Some((header::WWW_AUTHENTICATE, HeaderValue::from_static(REALM)));
+        problem.header = Some(Box::new((header::WWW_AUTHENTICATE, HeaderValue::from_static(REALM))));
         problem
     }
 
@@ -57,7 +58,7 @@ impl Problem {
     pub(super) fn too_many_attempts(seconds: u64) -> Self {
         let reason = "Too many failed logins";
         let mut problem = Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", reason);
-        problem.header = Some((header::RETRY_AFTER, HeaderValue::from(seconds)));
+        problem.header = Some(Box::new((header::RETRY_AFTER, HeaderValue::from(seconds))));
         problem
     }
 }
@@ -97,7 +98,7 @@ impl IntoResponse for Problem {
         let mut response = (self.status, body.to_string()).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.extend(self.header);
+        headers.extend(self.header.map(|header| *header));
         response
     }
 }

@@ -54,8 +54,8 @@ impl<S: Send + Sync, const N: usize> FromRequestParts<S> for Params<N> {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         // Octets that are no UTF-8 name nothing.
         let raw = RawPathParams::from_request_parts(parts, state).await.map_err(|_| Problem::not_found())?;
-        let named = |(_, name): (&str, &str)| if name == EMPTY_NAME { String::new() } else { name.to_owned() };
-        let names: Vec<String> = raw.iter().map(named).collect();
+        let unmarked = |(_, name): (&str, &str)| if name == EMPTY_NAME { String::new() } else { name.to_owned() };
+        let names: Vec<String> = raw.iter().map(unmarked).collect();
         names.try_into().map(Self).map_err(|_| Problem::not_found())
     }
 }

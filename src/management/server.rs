@@ -177,12 +177,11 @@ where
         ended = served.as_mut() => Some(ended),
         () = stop.cancelled() => None,
     };
-    let ended = match ended {
-        Some(ended) => ended,
-        None => {
-            served.as_mut().graceful_shutdown();
-            served.await
-        }
+    let ended = if let Some(ended) = ended {
+        ended
+    } else {
+        served.as_mut().graceful_shutdown();
+        served.await
     };
     if let Err(cause) = ended {
         tracing::debug!(peer = %ends.peer, %cause, "a connection to the management API was lost");

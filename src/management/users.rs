@@ -118,7 +118,9 @@ pub(super) fn limits(value: &Value) -> Result<BTreeMap<String, i64>, Problem> {
     let limits = match value {
         Value::Object(limits) => limits.clone(),
         Value::Array(items) if items.is_empty() => Map::new(),
-        _ => return Err(Problem::bad_request("limits must be an object")),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+            return Err(Problem::bad_request("limits must be an object"));
+        }
     };
     let number = |(name, value): (String, Value)| {
         let number = whole(&value).ok_or_else(|| Problem::bad_request(format!("{name} must be an integer")))?;

@@ -43,8 +43,8 @@ impl Logins {
     /// Counts one.
     pub(crate) fn count(&self, protocol: LoginProtocol, succeeded: bool) {
         let counter = &self.0[protocol as usize];
-        let counted = if succeeded { &counter.succeeded } else { &counter.failed };
-        counted.fetch_add(1, Ordering::Relaxed);
+        let outcome = if succeeded { &counter.succeeded } else { &counter.failed };
+        outcome.fetch_add(1, Ordering::Relaxed);
     }
 
     /// What was counted.

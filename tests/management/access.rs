@@ -138,7 +138,7 @@ async fn other_origins_are_allowed_only_if_they_are_named() {
     let mut management = leveret::ManagementConfig::for_tests();
     management.cors_allow_origins = vec!["https://here.example".to_owned()];
     let server = Server::start_with(management).await;
-    let ask = |origin: &'static str| async {
+    let ask = async |origin: &'static str| {
         let headers = [("origin", origin)];
         server
             .send(Request { headers: &headers, ..Request::default() })

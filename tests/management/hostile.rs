@@ -147,7 +147,8 @@ async fn amqp_goes_on_while_clients_dawdle() {
         socket.write_all(b"GET /api/overview HTTP/1.1\r\nho").await.expect("written");
         slow.push(socket);
     }
-    let connecting = Connection::connect(&server.broker.amqp_url(), ConnectionProperties::default());
+    let url = server.broker.amqp_url();
+    let connecting = Connection::connect(&url, ConnectionProperties::default());
     let connection =
         tokio::time::timeout(Duration::from_secs(10), connecting).await.expect("in time").expect("connected");
     connection.create_channel().await.expect("a channel");

@@ -144,7 +144,7 @@ async fn connections_and_what_they_have_are_seen_at_once() {
         .queue_declare("q".into(), QueueDeclareOptions { exclusive: true, ..Default::default() }, FieldTable::default())
         .await
         .expect("declared");
-    channel
+    let _consumer = channel
         .basic_consume("q".into(), "tag".into(), BasicConsumeOptions::default(), FieldTable::default())
         .await
         .expect("consumes");
@@ -191,7 +191,7 @@ async fn a_closed_connection_is_told_the_reason() {
     let headers = [("x-reason", "maintenance tonight")];
     let closed = server.send(Request { method: "DELETE", path: &path, headers: &headers, ..Request::default() }).await;
     assert_eq!(closed.status, 204);
-    let heard = async {
+    let closing = async {
         loop {
             let event = hears.recv().await.expect("an event");
             if event.contains("CONNECTION_FORCED") || event.contains("CONNECTIONFORCED") {
@@ -199,7 +199,7 @@ async fn a_closed_connection_is_told_the_reason() {
             }
         }
     };
-    let event = tokio::time::timeout(std::time::Duration::from_secs(20), heard).await.expect("told in time");
+    let event = tokio::time::timeout(std::time::Duration::from_secs(20), closing).await.expect("told in time");
     assert!(event.contains("maintenance tonight"), "{event}");
     assert_eq!(server.delete(&path).await, 404);
     server.broker.shutdown().await;

@@ -74,7 +74,7 @@ struct Handshake<'a, S> {
     peer: SocketAddr,
 }
 
-/// Opens a connection; `None` when the client did not get through (it was told what it should know).
+/// Opens a connection, up to the open-ok, which is the caller's to send; `None` when the client did not get through (it was told what it should know).
 pub(super) async fn open<S: AsyncRead + AsyncWrite + Unpin>(
     socket: &mut S,
     input: &mut BytesMut,
@@ -139,7 +139,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Handshake<'_, S> {
         let refused = |error| Failure::new(error, (connection::Open::CLASS, connection::Open::METHOD));
         let admission = self.registry.admit(&user, &open.virtual_host).map_err(refused)?;
         let vhost = admission.vhost().clone();
-        self.send(connection::OpenOk::default()).await?;
         let connection::StartOk { client_properties, mechanism, .. } = start_ok;
         Ok(Opened { user, capabilities, limits, vhost, admission, client_properties, mechanism })
     }

@@ -111,6 +111,9 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut socket: S, ends
         vhost: vhost.clone(),
         facts: Arc::new(facts),
     });
+    // Whoever reads open-ok finds the connection in every listing.
+    let mut output = Output::default();
+    Method::from(connection::OpenOk::default()).encode_frame(ChannelId::ZERO, output.buffer());
     let session = Session {
         registry: registry.clone(),
         rights: Rights::new(&registry, &user, &vhost),
@@ -122,7 +125,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut socket: S, ends
         capabilities,
         limits,
         channels: Vec::new(),
-        output: Output::default(),
+        output,
         waiter: outbox.clone(),
         outbox,
         work: Work::default(),
