@@ -27,57 +27,38 @@ pub(super) fn routes() -> Router<Arc<Api>> {
         .route("/api/vhosts/{vhost}/connections", get(list_vhost))
 }
 
-/// A connection as RabbitMQ's API shows it.
+/// A connection as RabbitMQ's API shows it: the operator's record, without what names processes.
 fn connection_object(info: &ConnectionInfo) -> Object {
-    let mut connection = object(json!({
-        "auth_mechanism": info.auth_mechanism,
-        "channel_max": info.channel_max,
-        "channels": info.channels.unwrap_or(0),
-        "client_properties": info.client_properties,
-        "connected_at": info.connected_at,
-        "frame_max": info.frame_max,
-        "host": info.host,
-        "name": info.name,
-        "node": info.node,
-        "peer_cert_issuer": null,
-        "peer_cert_subject": null,
-        "peer_cert_validity": null,
-        "peer_host": info.peer_host,
-        "peer_port": info.peer_port,
-        "port": info.port,
-        "protocol": "AMQP 0-9-1",
-        "reductions": 0,
-        "ssl": info.ssl,
-        "ssl_cipher": null,
-        "ssl_hash": null,
-        "ssl_key_exchange": null,
-        "ssl_protocol": null,
-        "state": info.state,
-        "timeout": info.timeout,
-        "type": "network",
-        "user": info.user,
-        "user_provided_name": info.user_provided_name,
-        "user_who_performed_action": info.user,
-        "vhost": info.vhost,
-    }));
+    let mut connection = object(json!(info));
+    connection.remove("pid");
+    // What a connection that is stuck did not tell.
+    connection.retain(|_, value| !value.is_null());
     if info.user_provided_name.is_empty() {
         connection.remove("user_provided_name");
     }
-    let counters = [
-        ("recv_oct", info.recv_oct),
-        ("recv_cnt", info.recv_cnt),
-        ("send_oct", info.send_oct),
-        ("send_cnt", info.send_cnt),
-        ("send_pend", info.send_pend),
-    ];
-    let told = counters.into_iter().filter_map(|(name, number)| Some((name.to_owned(), Value::from(number?))));
-    connection.extend(told);
-    statistics(info, &mut connection);
+    let more = object(json!({
+        "protocol": "AMQP 0-9-1",
+        "reductions": 0,
+        "type": "network",
+        "user_who_performed_action": info.user,
+    }));
+    connection.extend(more);
+    for name in UNENCRYPTED {
+        connection.entry(name).or_insert(Value::Null);
+    }
     connection
 }
 
-/// What is measured of a connection: rates.
-fn statistics(_info: &ConnectionInfo, _connection: &mut Object) {}
+/// What is said of TLS where there is none.
+const UNENCRYPTED: [&str; 7] = [
+    "peer_cert_issuer",
+    "peer_cert_subject",
+    "peer_cert_validity",
+    "ssl_cipher",
+    "ssl_hash",
+    "ssl_key_exchange",
+    "ssl_protocol",
+];
 
 fn quick(info: &ConnectionInfo, column: &str) -> Option<Key> {
     Some(match column {

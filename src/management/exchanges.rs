@@ -32,27 +32,16 @@ pub(super) fn name(name: String) -> String {
     if name == "amq.default" { String::new() } else { name }
 }
 
-/// An exchange as RabbitMQ's API shows it.
+/// An exchange as RabbitMQ's API shows it: the operator's record.
 fn exchange_object(info: &ExchangeInfo) -> Object {
-    let mut exchange = object(json!({
-        "name": info.name,
-        "vhost": info.vhost,
-        "type": info.kind,
-        "durable": info.durable,
-        "auto_delete": info.auto_delete,
-        "internal": info.internal,
-        "arguments": info.arguments,
-        "user_who_performed_action": "rmq-internal",
-    }));
-    if let Some(policy) = &info.policy {
-        exchange.insert("policy".to_owned(), policy.as_str().into());
+    let mut exchange = object(json!(info));
+    if info.policy.is_none() {
+        exchange.remove("policy");
     }
-    statistics(info, &mut exchange);
+    // Who declared it is not remembered.
+    exchange.insert("user_who_performed_action".to_owned(), "rmq-internal".into());
     exchange
 }
-
-/// What is counted of an exchange.
-fn statistics(_info: &ExchangeInfo, _exchange: &mut Object) {}
 
 fn quick(info: &ExchangeInfo, column: &str) -> Option<Key> {
     Some(match column {

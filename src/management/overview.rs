@@ -1,12 +1,10 @@
 //! The broker as a whole: `/api/overview`, and who asks: `/api/whoami`.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::State;
 use axum::routing::get;
-use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use super::caller::Caller;
@@ -14,8 +12,6 @@ use super::list::{Object, one};
 use super::reply::{Answer, Reply};
 use super::request::Query;
 use super::routes::Api;
-use crate::server::clock;
-use crate::server::operator::Totals;
 
 /// Types of exchanges, with RabbitMQ's descriptions.
 const EXCHANGE_TYPES: [(&str, &str); 10] = [
@@ -30,15 +26,6 @@ const EXCHANGE_TYPES: [(&str, &str); 10] = [
     ("x-random", "Randomly picks a binding (queue) to route via (to)."),
     ("x-recent-history", "Recent History Exchange."),
 ];
-/// With fewer queues they are added up for everybody who asks.
-const QUEUES_ADDED_UP: usize = 5_000;
-/// How old a sum may be before a new one is made.
-const SUM_KEPT_FOR: Duration = Duration::from_secs(1);
-
-/// The last sum of everything: with many queues nobody waits for the next one.
-#[derive(Debug, Default)]
-pub(super) struct LastTotals(Mutex<Option<(Instant, Totals)>>);
-
 pub(super) fn routes() -> Router<Arc<Api>> {
     Router::new()
         .route("/api/overview", get(overview))
@@ -51,30 +38,6 @@ pub(super) fn routes() -> Router<Arc<Api>> {
 pub(super) fn exchange_types() -> Value {
     let types = EXCHANGE_TYPES.iter();
     types.map(|(name, description)| json!({"name": name, "description": description, "enabled": true})).collect()
-}
-
-/// Adds everything up, or has it added up for the next one who asks.
-async fn totals(api: &Arc<Api>) -> Totals {
-    if api.operator.queue_count() < QUEUES_ADDED_UP {
-        return api.operator.totals(None).await;
-    }
-    let last = *api.last_totals.0.lock();
-    let now = clock::instant();
-    let Some((at, totals)) = last else {
-        let totals = api.operator.totals(None).await;
-        *api.last_totals.0.lock() = Some((now, totals));
-        return totals;
-    };
-    if now.saturating_duration_since(at) > SUM_KEPT_FOR {
-        // Who asks meanwhile gets the old one too.
-        *api.last_totals.0.lock() = Some((now, totals));
-        let api = api.clone();
-        tokio::spawn(async move {
-            let totals = api.operator.totals(None).await;
-            *api.last_totals.0.lock() = Some((clock::instant(), totals));
-        });
-    }
-    totals
 }
 
 async fn overview(State(api): State<Arc<Api>>, caller: Caller, query: Query) -> Answer {
@@ -104,14 +67,16 @@ async fn overview(State(api): State<Arc<Api>>, caller: Caller, query: Query) -> 
         "require_definition_json_extension": false,
         "node": config.node_name,
     }));
-    let totals = if caller.is_monitor() {
-        totals(&api).await
+    let visible = (!caller.is_monitor()).then(|| caller.visible_vhosts(&api));
+    let statistics = object(json!(api.operator.statistics(visible.as_deref())));
+    if stats_off {
+        overview.extend(statistics.into_iter().filter(|(name, _)| name == "object_totals"));
     } else {
-        api.operator.totals(Some(&caller.visible_vhosts(&api))).await
-    };
-    overview.insert("object_totals".to_owned(), json!(totals.objects));
-    if !stats_off {
-        statistics(&api, &caller, &totals, &mut overview);
+        // Where nothing has happened yet RabbitMQ has an empty table.
+        overview.extend(
+            statistics.into_iter().map(|(name, value)| (name, if value.is_null() { json!({}) } else { value })),
+        );
+        overview.insert("statistics_db_event_queue".to_owned(), 0.into());
     }
     if caller.is_monitor() {
         let listeners = super::node::listeners(&api);
@@ -119,12 +84,6 @@ async fn overview(State(api): State<Arc<Api>>, caller: Caller, query: Query) -> 
         overview.insert("listeners".to_owned(), listeners);
     }
     one(&query, overview)
-}
-
-/// What is counted and measured: messages, rates, churn.
-fn statistics(_api: &Api, _caller: &Caller, totals: &Totals, overview: &mut Object) {
-    overview.insert("queue_totals".to_owned(), json!(totals.messages));
-    overview.insert("statistics_db_event_queue".to_owned(), 0.into());
 }
 
 async fn whoami(caller: Caller, query: Query) -> Answer {

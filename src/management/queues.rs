@@ -75,43 +75,27 @@ fn quick(head: &QueueHead, column: &str) -> Option<Key> {
     })
 }
 
-/// A queue as RabbitMQ's API shows it.
+/// What is shown of a queue without statistics.
+const DECLARED: [&str; 10] =
+    ["arguments", "auto_delete", "durable", "exclusive", "name", "operator_policy", "policy", "state", "type", "vhost"];
+const TOTALS: [&str; 3] = ["messages", "messages_ready", "messages_unacknowledged"];
+
+/// A queue as RabbitMQ's API shows it: the operator's record, without what names processes, and with what hangs together
+/// with other things.
 fn queue_object(api: &Api, info: &QueueInfo, detail: Detail, columns: &Columns) -> Object {
-    let mut queue = object(json!({
-        "name": info.name,
-        "vhost": info.vhost,
-        "durable": info.durable,
-        "auto_delete": info.auto_delete,
-        "exclusive": info.exclusive,
-        "arguments": info.arguments,
-        "type": info.kind,
-        "state": info.state,
-        "node": api.operator.config().node_name,
-        "policy": info.policy,
-        "operator_policy": info.operator_policy,
-    }));
-    if detail == Detail::Declared {
+    let mut queue = object(json!(info));
+    for name in ["pid", "owner_pid"] {
+        queue.remove(name);
+    }
+    queue.insert("node".to_owned(), api.operator.config().node_name.as_str().into());
+    if matches!(detail, Detail::Declared | Detail::Totals) {
+        let totals = detail == Detail::Totals;
+        queue.retain(|name, _| {
+            let name = name.as_str();
+            DECLARED.contains(&name) || name == "node" || (totals && TOTALS.contains(&name))
+        });
         return queue;
     }
-    let totals = [
-        ("messages", info.messages),
-        ("messages_ready", info.messages_ready),
-        ("messages_unacknowledged", info.messages_unacknowledged),
-    ];
-    queue.extend(totals.map(|(name, number)| (name.to_owned(), number.into())));
-    if detail == Detail::Totals {
-        return queue;
-    }
-    queue.extend(object(json!({
-        "message_bytes": info.message_bytes,
-        "message_bytes_ready": info.message_bytes_ready,
-        "message_bytes_unacknowledged": info.message_bytes_unacknowledged,
-        "memory": info.memory,
-        "consumers": info.consumers,
-        "exclusive_consumer_tag": info.exclusive_consumer_tag,
-        "single_active_consumer_tag": info.single_active_consumer_tag,
-        "storage_version": 2,
-    })));
     if columns.wants("effective_policy_definition") {
         queue.insert("effective_policy_definition".to_owned(), effective_policy(api, info).into());
     }
@@ -122,18 +106,13 @@ fn queue_object(api: &Api, info: &QueueInfo, detail: Detail, columns: &Columns) 
         let node = &api.operator.config().node_name;
         queue.extend(object(json!({"leader": node, "members": [node], "online": [node]})));
     }
-    statistics(info, &mut queue);
     if detail == Detail::Full && columns.wants("consumer_details") {
         let consumers = api.operator.consumers_of(&info.vhost, &info.name).unwrap_or_default();
-        let consumers: Vec<_> =
-            consumers.iter().map(|consumer| super::consumers::consumer_object(api, consumer)).collect();
-        queue.insert("consumer_details".to_owned(), json!(consumers));
+        let consumers = consumers.iter().map(|consumer| super::consumers::consumer_object(api, consumer));
+        queue.insert("consumer_details".to_owned(), json!(consumers.collect::<Vec<_>>()));
     }
     queue
 }
-
-/// What is counted and measured of a queue: rates, ages, utilisation.
-fn statistics(_info: &QueueInfo, _queue: &mut Object) {}
 
 /// The connection that something belongs to.
 pub(super) fn connection_details(owner: &ConnectionDetails) -> Value {

@@ -15,7 +15,6 @@ use tower::ServiceExt;
 use super::attempts::Attempts;
 use super::body::Places;
 use super::cors::Cors;
-use super::overview::LastTotals;
 use super::problem::Problem;
 use super::reply::{Answer, Reply};
 use super::request::{Ends, normalized};
@@ -29,7 +28,6 @@ pub(super) struct Api {
     pub(super) settings: ManagementConfig,
     pub(super) attempts: Attempts,
     pub(super) places: Places,
-    pub(super) last_totals: LastTotals,
 }
 
 /// Every route of the API.
@@ -67,13 +65,7 @@ impl Service {
     pub(super) fn new(operator: Operator) -> Self {
         let settings = operator.config().management.clone();
         let cors = Cors::new(settings.cors_allow_origins.clone(), settings.cors_max_age_seconds);
-        let api = Api {
-            operator,
-            settings,
-            attempts: Attempts::default(),
-            places: Places::default(),
-            last_totals: LastTotals::default(),
-        };
+        let api = Api { operator, settings, attempts: Attempts::default(), places: Places::default() };
         let nothing_here = || async { Problem::not_found() };
         Self { router: router().fallback(nothing_here).with_state(Arc::new(api)), cors }
     }

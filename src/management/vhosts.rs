@@ -1,6 +1,5 @@
 //! Virtual hosts: listing, making, changing and deleting them.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::Router;
@@ -20,7 +19,6 @@ use super::routes::Api;
 use super::users::tags;
 use crate::engine::directory::{PermissionRecord, Record, RecordKey, RecordKind, VhostRecord};
 use crate::engine::queue::QueueType;
-use crate::server::operator::QueueTotals;
 
 pub(super) fn routes() -> Router<Arc<Api>> {
     Router::new()
@@ -31,7 +29,7 @@ pub(super) fn routes() -> Router<Arc<Api>> {
 }
 
 /// A vhost as RabbitMQ's API shows it.
-fn vhost_object(api: &Api, record: &VhostRecord, totals: Option<QueueTotals>) -> Object {
+fn vhost_object(api: &Api, record: &VhostRecord, query: &Query) -> Object {
     let node = &api.operator.config().node_name;
     let kind = record.default_queue_type.as_deref().unwrap_or(api.operator.config().default_queue_type.as_str());
     let mut cluster_state = Object::new();
@@ -46,34 +44,26 @@ fn vhost_object(api: &Api, record: &VhostRecord, totals: Option<QueueTotals>) ->
         "cluster_state": cluster_state,
         "protected_from_deletion": record.protected_from_deletion,
     }));
-    if let Some(totals) = totals {
-        vhost.extend(object(json!(totals)));
-        statistics(record, &mut vhost);
+    if !query.is_true("disable_stats")
+        && let Ok(figures) = api.operator.vhost_figures(&record.name)
+    {
+        vhost.extend(object(json!(figures)));
     }
     vhost
 }
-
-/// What is counted of a vhost.
-fn statistics(_record: &VhostRecord, _vhost: &mut Object) {}
 
 async fn list(State(api): State<Arc<Api>>, caller: Caller, query: Query) -> Answer {
     let listing = Listing::parse(&query, &["name"])?;
     let visible = caller.visible_vhosts(&api);
     let records: Vec<VhostRecord> =
         api.operator.directory(|directory| visible.iter().filter_map(|name| directory.vhost(name).cloned()).collect());
-    let totals = (!query.is_true("disable_stats")).then(|| api.operator.vhost_totals());
-    let of = |totals: &HashMap<String, QueueTotals>, name: &str| totals.get(name).copied().unwrap_or_default();
-    let objects =
-        records.iter().map(|record| vhost_object(&api, record, totals.as_ref().map(|totals| of(totals, &record.name))));
-    listing.objects(objects.collect())
+    listing.objects(records.iter().map(|record| vhost_object(&api, record, &query)).collect())
 }
 
 async fn show(State(api): State<Arc<Api>>, caller: Caller, Params([name]): Params<1>, query: Query) -> Answer {
     let name = caller.visible_vhost(&api, name)?;
     let record = api.operator.check_vhost(&name)?;
-    let totals =
-        (!query.is_true("disable_stats")).then(|| api.operator.vhost_totals().get(&name).copied().unwrap_or_default());
-    one(&query, vhost_object(&api, &record, totals))
+    one(&query, vhost_object(&api, &record, &query))
 }
 
 /// The type of queues declared without one; an empty or undefined one is none.

@@ -17,7 +17,7 @@ use super::stream_cell::StreamLink;
 use super::work::Work;
 use crate::engine::message::Timestamp;
 use crate::engine::queue::{
-    ConsumerFigures, ConsumerId, ConsumerSpec, Queue, QueueEffect, QueueId, QueueSettings, SpillPlan,
+    ConsumerFigures, ConsumerId, ConsumerSpec, Queue, QueueEffect, QueueFigures, QueueId, QueueSettings, SpillPlan,
 };
 use crate::engine::statistics::Recent;
 use crate::engine::stream::{Retention, Stream};

@@ -361,11 +361,6 @@ impl Registry {
         self.queues.iter().map(|entry| entry.value().clone()).collect()
     }
 
-    /// How many queues there are, those before delayed-message exchanges among them.
-    pub(super) fn queue_count(&self) -> usize {
-        self.queues.len()
-    }
-
     /// Forgets a connection.
     pub(super) fn remove_connection(&self, id: ConnectionId) {
         if self.connections.remove(&id).is_some() {

@@ -270,10 +270,7 @@ impl Operator {
         Ok(self.consumers_within(&cell))
     }
 
-    fn consumers_within(
-        &self,
-        cell: &QueueCell,
-    ) -> Vec<ConsumerInfo> {
+    fn consumers_within(&self, cell: &QueueCell) -> Vec<ConsumerInfo> {
         let single_active = cell.settings().single_active_consumer;
         let info = |(consumer, outbox, arguments): (ConsumerFigures, Arc<Outbox>, FieldTable)| {
             let channel = consumer.channel.get();
