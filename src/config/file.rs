@@ -236,10 +236,8 @@ impl Settings {
     }
 
     fn set(&mut self, key: &str, value: &str) -> Result<(), ConfigError> {
-        if self.set_limit(key, value).map_err(|ConfigError(text)| ConfigError(format!("{key}: {text}")))? {
-            return Ok(());
-        }
-        if self.config.management.set(key, value)? {
+        let named = |ConfigError(text)| ConfigError(format!("{key}: {text}"));
+        if self.set_limit(key, value).map_err(named)? || self.config.management.set(key, value)? {
             return Ok(());
         }
         let config = &mut self.config;
