@@ -235,6 +235,7 @@ impl Settings {
         self.listeners_set = true;
     }
 
+    #[expect(clippy::too_many_lines, reason = "an arm for each key")]
     fn set(&mut self, key: &str, value: &str) -> Result<(), ConfigError> {
         let named = |ConfigError(text)| ConfigError(format!("{key}: {text}"));
         if self.set_limit(key, value).map_err(named)? || self.config.management.set(key, value)? {
