@@ -56,7 +56,7 @@ pub struct Broker {
     /// Ends the thread that works out rates, by being dropped.
     _statistics: mpsc::Sender<()>,
     operator: Operator,
-    management: Option<Management>,
+    management: Option<Box<Management>>,
     #[cfg(unix)]
     control: Option<ControlServer>,
 }
@@ -121,7 +121,7 @@ impl Broker {
         let management = if management_listeners.is_empty() {
             None
         } else {
-            Some(Management::start(management_listeners, operator.clone()).map_err(StartError)?)
+            Some(Box::new(Management::start(management_listeners, operator.clone()).map_err(StartError)?))
         };
         let timer = tokio::spawn(timer::run(registry.clone()));
         let monitor = tokio::spawn(alarms::run(registry.clone(), meter));
