@@ -10,6 +10,7 @@ use leveret::config::{Format, Logging, Settings};
 #[cfg(unix)]
 use leveret::ctl::Tool;
 use leveret::{Broker, ControlSocket, DataDir};
+use sd_notify::NotifyState;
 use tracing::{error, info};
 use tracing_subscriber::EnvFilter;
 
@@ -235,6 +236,8 @@ async fn serve(settings: Settings, set_level: SetLevel) -> Result<(), String> {
     let broker = Broker::start(config).await.map_err(|cause| cause.to_string())?;
     broker.control_log(set_level);
     info!("Server startup complete");
+    tell_systemd(&[NotifyState::Ready]);
+    let watchdog = sd_notify::watchdog_enabled().map(|patience| tokio::spawn(feed_watchdog(patience)));
     let failed = tokio::select! {
         signal = stop => {
             info!(signal, "stopping");
@@ -243,12 +246,32 @@ async fn serve(settings: Settings, set_level: SetLevel) -> Result<(), String> {
         () = broker.stop_requested() => false,
         () = broker.failed() => true,
     };
+    tell_systemd(&[NotifyState::Stopping]);
     broker.shutdown().await;
+    if let Some(watchdog) = watchdog {
+        watchdog.abort();
+    }
     if failed {
         error!("stopped because the store failed");
         return Err("the store failed; see the log".to_owned());
     }
     Ok(())
+}
+
+/// Tells systemd how the service stands, if it wants to know.
+fn tell_systemd(state: &[NotifyState<'_>]) {
+    if let Err(cause) = sd_notify::notify(state) {
+        info!(%cause, "systemd cannot be told");
+    }
+}
+
+/// Tells systemd that the runtime is alive, as long as it is. It is the one that messages go through.
+async fn feed_watchdog(patience: std::time::Duration) {
+    let mut due = tokio::time::interval(patience / 2);
+    loop {
+        due.tick().await;
+        tell_systemd(&[NotifyState::Watchdog]);
+    }
 }
 
 /// Completes at SIGTERM or SIGINT.

@@ -49,6 +49,7 @@ impl Config {
         self.describe_protocol(&mut add);
         self.describe_limits(&mut add);
         self.management.describe(&mut add);
+        self.prometheus.describe(&mut add);
         all
     }
 

@@ -123,6 +123,9 @@ pub(super) const KEYS: &[&str] = &[
     "management.cors.allow_origins.*",
     "management.cors.max_age",
     "management.http.max_body_size",
+    "prometheus.tcp.port",
+    "prometheus.tcp.ip",
+    "prometheus.return_per_object_metrics",
 ];
 
 impl Settings {
@@ -238,7 +241,8 @@ impl Settings {
     #[expect(clippy::too_many_lines, reason = "an arm for each key")]
     fn set(&mut self, key: &str, value: &str) -> Result<(), ConfigError> {
         let named = |ConfigError(text)| ConfigError(format!("{key}: {text}"));
-        if self.set_limit(key, value).map_err(named)? || self.config.management.set(key, value)? {
+        let listens = self.config.management.set(key, value)? || self.config.prometheus.set(key, value)?;
+        if listens || self.set_limit(key, value).map_err(named)? {
             return Ok(());
         }
         let config = &mut self.config;

@@ -5,6 +5,7 @@ mod file;
 mod limits;
 mod management;
 mod place;
+mod prometheus;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -22,6 +23,7 @@ pub(crate) use limits::DISK_SHARE_MAX;
 pub use limits::{Limit, ResourceLimits, Share, parse_octets, parse_share};
 pub use management::{MANAGEMENT_PORT, ManagementConfig};
 pub(crate) use place::ephemeral_socket;
+pub use prometheus::{PROMETHEUS_PORT, PrometheusConfig};
 
 /// The port of AMQP 0-9-1.
 pub const AMQP_PORT: u16 = 5672;
@@ -144,6 +146,8 @@ pub struct Config {
     pub node_limits: NodeLimits,
     /// The management HTTP API.
     pub management: ManagementConfig,
+    /// The metrics for Prometheus.
+    pub prometheus: PrometheusConfig,
     /// Where settings that are not the defaults come from, by key; for people who look.
     pub sources: BTreeMap<String, String>,
 }
@@ -189,6 +193,7 @@ impl Default for Config {
             message_memory_bytes: 16 * 1024 * 1024,
             node_limits: NodeLimits::default(),
             management: ManagementConfig::default(),
+            prometheus: PrometheusConfig::default(),
             sources: BTreeMap::new(),
         }
     }
@@ -201,6 +206,7 @@ impl Config {
             listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))],
             listen_is_default: false,
             management: ManagementConfig::off(),
+            prometheus: PrometheusConfig::off(),
             ..Self::default()
         }
     }

@@ -35,6 +35,7 @@ pub(super) fn router() -> Router<Arc<Api>> {
     Router::new()
         .merge(super::overview::routes())
         .merge(super::node::routes())
+        .merge(super::health::routes())
         .merge(super::queues::routes())
         .merge(super::contents::routes())
         .merge(super::consumers::routes())
@@ -68,6 +69,12 @@ impl Service {
         let api = Api { operator, settings, attempts: Attempts::default(), places: Places::default() };
         let nothing_here = || async { Problem::not_found() };
         Self { router: router().fallback(nothing_here).with_state(Arc::new(api)), cors }
+    }
+
+    /// The pages of metrics.
+    pub(super) fn metrics(operator: Operator) -> Self {
+        let nothing_here = || async { Problem::not_found() };
+        Self { router: super::prometheus::router(operator).fallback(nothing_here), cors: Cors::new(Vec::new(), 0) }
     }
 
     /// Answers a request.

@@ -63,8 +63,12 @@ pub(crate) fn bind(address: SocketAddr) -> Result<StdListener, String> {
 }
 
 impl Management {
-    /// Serves the API on these listeners.
-    pub(crate) fn start(listeners: Vec<StdListener>, operator: Operator) -> Result<Self, String> {
+    /// Serves the API on these listeners, and the metrics on those.
+    pub(crate) fn start(
+        listeners: Vec<StdListener>,
+        metrics: Vec<StdListener>,
+        operator: Operator,
+    ) -> Result<Self, String> {
         let addresses: Result<Vec<_>, _> = listeners.iter().map(StdListener::local_addr).collect();
         let addresses = addresses.map_err(|cause| cause.to_string())?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -76,7 +80,8 @@ impl Management {
         let stop = CancellationToken::new();
         let (stopping, named) = (stop.clone(), addresses.clone());
         let thread = std::thread::Builder::new().name("management".to_owned()).spawn(move || {
-            runtime.block_on(serve(listeners, Service::new(operator), stopping));
+            let services = [(listeners, Service::new(operator.clone())), (metrics, Service::metrics(operator))];
+            runtime.block_on(serve(services, stopping));
             for address in named {
                 info!(%address, "the management HTTP API is closed");
             }
@@ -111,9 +116,12 @@ impl Drop for Management {
     }
 }
 
-async fn serve(listeners: Vec<StdListener>, service: Service, stop: CancellationToken) {
+async fn serve(services: [(Vec<StdListener>, Service); 2], stop: CancellationToken) {
     let (tasks, places) = (TaskTracker::new(), Arc::new(Semaphore::new(CONNECTIONS_MAX)));
-    for listener in listeners {
+    let each = services
+        .into_iter()
+        .flat_map(|(listeners, service)| listeners.into_iter().map(move |listener| (listener, service.clone())));
+    for (listener, service) in each {
         match TcpListener::from_std(listener) {
             Ok(listener) => {
                 let (service, stop, places) = (service.clone(), stop.clone(), places.clone());

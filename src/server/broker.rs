@@ -83,6 +83,7 @@ impl Broker {
             }
         }
         let management_listeners = bind_management(&config)?;
+        let metrics_listeners = bind_metrics(&config)?;
         let failed = CancellationToken::new();
         let (store, recovered): (Arc<dyn Store>, Recovered) = match &config.data_dir {
             DataDir::Ephemeral => (Arc::new(MemoryStore::default()), Recovered { clean: true, ..Recovered::default() }),
@@ -108,6 +109,10 @@ impl Broker {
             let address = listener.local_addr().map_err(|cause| StartError(cause.to_string()))?;
             served.push(ServedAddress { address, protocol: Protocol::Http });
         }
+        for listener in &metrics_listeners {
+            let address = listener.local_addr().map_err(|cause| StartError(cause.to_string()))?;
+            served.push(ServedAddress { address, protocol: Protocol::Prometheus });
+        }
         let operator = Operator::new(registry.clone(), served);
         if let Some(path) = &registry.config.load_definitions {
             load_definitions(&operator, path).await?;
@@ -118,10 +123,11 @@ impl Broker {
             info!(%address, "listening for AMQP 0-9-1");
             tasks.spawn(listener::run(listener, registry.clone(), tasks.clone(), stop.clone()));
         }
-        let management = if management_listeners.is_empty() {
+        let management = if management_listeners.is_empty() && metrics_listeners.is_empty() {
             None
         } else {
-            Some(Box::new(Management::start(management_listeners, operator.clone()).map_err(StartError)?))
+            let management = Management::start(management_listeners, metrics_listeners, operator.clone());
+            Some(Box::new(management.map_err(StartError)?))
         };
         let timer = tokio::spawn(timer::run(registry.clone()));
         let monitor = tokio::spawn(alarms::run(registry.clone(), meter));
@@ -155,6 +161,11 @@ impl Broker {
     /// The address of the management HTTP API's first listener, if it has one.
     pub fn management_addr(&self) -> Option<SocketAddr> {
         self.management.as_ref().and_then(|management| management.addresses().first().copied())
+    }
+
+    /// The address of the first listener for metrics.
+    pub fn metrics_addr(&self) -> Option<SocketAddr> {
+        self.operator.address_of(Protocol::Prometheus)
     }
 
     /// A URL for clients: the first listener with the default vhost.
@@ -288,6 +299,22 @@ fn start_statistics(registry: &Arc<Registry>) -> Result<mpsc::Sender<()>, StartE
         .spawn(move || statistics::run(&registry, interval, &stop))
         .map_err(|cause| StartError(format!("cannot start the thread of the statistics: {cause}")))?;
     Ok(running)
+}
+
+/// Opens the listeners of the metrics, as [`bind_management`] does.
+fn bind_metrics(config: &Config) -> Result<Vec<std::net::TcpListener>, StartError> {
+    let mut listeners = Vec::new();
+    for address in &config.prometheus.listen {
+        match management::bind(*address) {
+            Ok(listener) => {
+                info!(%address, "listening for Prometheus");
+                listeners.push(listener);
+            }
+            Err(cause) if config.prometheus.listen_is_default => tracing::warn!(cause, "not listening"),
+            Err(cause) => return Err(StartError(cause)),
+        }
+    }
+    Ok(listeners)
 }
 
 /// Opens the listeners of the management API. Those that were asked for must be there; of the default ones another broker

@@ -175,6 +175,7 @@ impl QueueCell {
         let state = &mut *guard;
         let Body::Queue(queue) = &mut state.body else { return None };
         queue.set_window(registry.budget.window());
+        queue.pause(registry.is_draining());
         let result = input(queue, &mut state.effects);
         let resident = queue.resident_bytes();
         if resident > state.spill_at {

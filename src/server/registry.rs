@@ -161,6 +161,8 @@ pub(crate) struct Registry {
     pub(super) names: Mutex<NameGenerator>,
     pub(super) replies: Replies,
     pub(crate) statistics: Statistics,
+    /// No new connections, no deliveries: the node is about to be stopped.
+    draining: AtomicBool,
     pub(super) logins: Logins,
     random: AtomicU64,
 }
@@ -191,6 +193,7 @@ impl Registry {
             names: Mutex::new(NameGenerator::new(seed)),
             replies: Replies::default(),
             statistics: Statistics::default(),
+            draining: AtomicBool::new(false),
             logins: Logins::default(),
             random: AtomicU64::new(seed),
             config,
@@ -375,6 +378,29 @@ impl Registry {
 
     fn outboxes(&self) -> Vec<Arc<Outbox>> {
         self.connections.iter().map(|entry| entry.value().outbox.clone()).collect()
+    }
+
+    /// Whether the node takes no new connections and delivers nothing.
+    #[inline]
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Holds back new connections and deliveries, or lets them go on.
+    pub(super) fn set_draining(self: &Arc<Self>, draining: bool, now: Timestamp) {
+        if self.draining.swap(draining, Ordering::Relaxed) == draining {
+            return;
+        }
+        let mut work = Work::default();
+        for cell in self.all_queues() {
+            // Streams go on: nobody has to ack what they deliver.
+            cell.turn(self, &mut work, |queue, fx| {
+                if queue.consumer_count() > 0 {
+                    queue.resume(now, fx);
+                }
+            });
+            self.finish(&mut work, None);
+        }
     }
 
     /// Tells every connection to close.

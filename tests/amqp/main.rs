@@ -36,6 +36,7 @@ mod heartbeats;
 mod hostile;
 mod length_limits;
 mod memory;
+mod metrics;
 mod node_limits;
 mod permissions;
 mod pipelining;

@@ -34,14 +34,20 @@ impl Watched {
 
     #[track_caller]
     fn ask(&self, request: &Value) -> Value {
+        let answer = self.tell(request);
+        assert!(!answer.is_null(), "{request}");
+        answer
+    }
+
+    #[track_caller]
+    fn tell(&self, request: &Value) -> Value {
         let mut socket = UnixStream::connect(self.dir.path().join("control")).expect("the socket is open");
         writeln!(socket, "{}", json!({"v": 1, "request": request})).expect("the request is taken");
         let mut line = String::new();
         BufReader::new(socket).read_line(&mut line).expect("an answer");
         let mut answer: Value = serde_json::from_str(&line).expect("JSON");
-        let answer = answer["ok"].take();
-        assert!(!answer.is_null(), "{request}: {line}");
-        answer
+        assert!(answer.get("ok").is_some(), "{request}: {line}");
+        answer["ok"].take()
     }
 
     #[track_caller]
@@ -262,4 +268,35 @@ fn deaths_are_told_by_reason_and_the_head_tells_its_own_time() {
     client.wait_ready(1, &dead, 2);
     let deaths = &watched.queue(&queue)["deaths"];
     assert_eq!(of(deaths, ["maxlen", "rejected", "expired", "dead_lettered"]), [1, 1, 0, 2].map(Value::from));
+}
+
+#[test]
+fn a_drained_node_delivers_nothing_waits_for_acks_and_takes_nobody() {
+    let watched = Watched::start();
+    let mut client = watched.open();
+    let queue = client.temporary_queue(1);
+    client.fill(1, &queue, &["a", "b", "c"]);
+    client.qos(1, 1, false);
+    client.consume(1, &queue);
+    client.expect_deliveries(1, &["a"]);
+    let status = || watched.ask(&json!({"node": "status"}));
+    std::thread::scope(|threads| {
+        let drained = threads.spawn(|| watched.ask(&json!({"node": {"drain": {"patience_ms": 20_000}}})));
+        wait_until("the drain", || status()["draining"] == true);
+        assert_eq!(watched.queue(&queue)["stall"]["reason"], "paused");
+        client.ack(1, 1);
+        client.expect_connection_close_code(320);
+        client.send(0, leveret_protocol::connection::CloseOk);
+        let drained = drained.join().expect("the drain ends");
+        assert_eq!(of(&drained, ["unacked", "connections"]), [0, 1].map(Value::from));
+    });
+    let mut refused = watched.broker.options().raw();
+    assert!(refused.is_closed_within(Duration::from_secs(10)));
+    watched.tell(&json!({"node": "revive"}));
+    assert_eq!(status()["draining"], false);
+    let mut client = watched.open();
+    let queue = client.temporary_queue(1);
+    client.consume(1, &queue);
+    client.publish(1, "", &queue, "again");
+    client.expect_deliveries(1, &["again"]);
 }

@@ -7,6 +7,7 @@
 )]
 
 mod access;
+mod health;
 mod hostile;
 mod lists;
 mod objects;

@@ -54,7 +54,7 @@ impl Request {
     /// Carries it out.
     pub(super) async fn answer(self, operator: &Operator) -> Result<Value, Fault> {
         match self {
-            Self::Node(request) => request.answer(operator),
+            Self::Node(request) => request.answer(operator).await,
             Self::Queues(request) => request.answer(operator).await,
             Self::Messages(request) => request.answer(operator).await,
             Self::Topology(request) => request.answer(operator),

@@ -1,5 +1,7 @@
 //! The node itself.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -19,6 +21,10 @@ pub(crate) enum NodeRequest {
     Totals,
     /// The settings in effect.
     Environment,
+    /// Takes it out of service; waits for acks so long.
+    Drain { patience_ms: u64 },
+    /// Puts it back into service.
+    Revive,
     /// Stops it in good order.
     Stop,
     /// Changes the level of its log.
@@ -32,12 +38,14 @@ pub(crate) enum NodeRequest {
 }
 
 impl NodeRequest {
-    pub(super) fn answer(self, operator: &Operator) -> Result<Value, Fault> {
+    pub(super) async fn answer(self, operator: &Operator) -> Result<Value, Fault> {
         match self {
             Self::Ping => {}
             Self::Status => return json(operator.node()),
             Self::Totals => return json(operator.statistics(None)),
             Self::Environment => return json(operator.environment()),
+            Self::Drain { patience_ms } => return json(operator.drain(Duration::from_millis(patience_ms)).await),
+            Self::Revive => operator.revive(),
             Self::Stop => operator.request_stop(),
             Self::SetMemoryLimit { limit } => operator.set_memory_limit(limit),
             Self::SetDiskFreeLimit { limit } => operator.set_disk_free_limit(limit),

@@ -52,7 +52,7 @@ fn cluster_status(call: &mut Call<'_>) -> Result<Output, Failure> {
         "ram_nodes": [],
         "running_nodes": [info.name],
         "partitions": {},
-        "maintenance_status": {(info.name.clone()): "not under maintenance"},
+        "maintenance_status": {(info.name.clone()): maintenance(&info)},
         "listeners": {(info.name.clone()): info.listeners},
         "versions": {(info.name.clone()): {"rabbitmq_name": info.product, "rabbitmq_version": info.rabbitmq_version}},
         "feature_flags": super::feature_flags::states(),
@@ -78,11 +78,16 @@ pub(super) fn status_text(info: &NodeInfo) -> String {
         ("Disk Nodes", name.clone()),
         ("Running Nodes", name.clone()),
         ("Versions", format!("{name}: {} {} (Leveret {})", info.product, info.rabbitmq_version, info.version)),
-        ("Maintenance status", format!("Node: {name}, status: not under maintenance")),
+        ("Maintenance status", format!("Node: {name}, status: {}", maintenance(info))),
         ("Alarms", super::node::alarms_text(info)),
         ("Network Partitions", "(none)".to_owned()),
         ("Listeners", listeners.join("\n")),
         ("Feature flags", flags.join("\n")),
     ];
     sections.map(|(heading, text)| format!("{heading}\n\n{text}")).join("\n\n")
+}
+
+/// Whether a node is out of service, in RabbitMQ's words.
+fn maintenance(info: &NodeInfo) -> &'static str {
+    if info.draining { "marked for maintenance" } else { "not under maintenance" }
 }

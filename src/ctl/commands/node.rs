@@ -401,9 +401,15 @@ fn status_text(call: &Call<'_>, info: &NodeInfo) -> Result<String, Failure> {
         (
             "Runtime",
             format!(
-                "OS PID: {}\nOS: {}\nUptime (seconds): {}\nIs under maintenance?: false\nRabbitMQ version: {}\n\
+                "OS PID: {}\nOS: {}\nUptime (seconds): {}\nIs under maintenance?: {}\nRabbitMQ version: {}\n\
              Leveret version: {}\nNode name: {}",
-                info.os_pid, info.os, info.uptime_seconds, info.rabbitmq_version, info.version, info.name
+                info.os_pid,
+                info.os,
+                info.uptime_seconds,
+                info.draining,
+                info.rabbitmq_version,
+                info.version,
+                info.name
             ),
         ),
         ("Plugins", format!("Enabled plugins:\n\n{}", plugins.join("\n"))),
@@ -453,7 +459,7 @@ fn status_json(info: &NodeInfo) -> Value {
         "pid": info.os_pid,
         "os": info.os,
         "uptime": info.uptime_seconds,
-        "is_under_maintenance": false,
+        "is_under_maintenance": info.draining,
         "rabbitmq_version": info.rabbitmq_version,
         "product_name": "Leveret",
         "product_version": info.version,

@@ -1,15 +1,19 @@
 //! Emptying and deleting queues, and what `rabbitmq-queues` and `rabbitmq-upgrade` ask of replicated ones.
 
+use std::time::Duration;
+
+use serde_json::Value;
+
 use super::CTL;
 use crate::control::client::ClientError;
-use crate::control::request::{QueueRequest, Request};
+use crate::control::request::{NodeRequest, QueueRequest, Request};
 use crate::control::{Fault, FaultKind};
 use crate::ctl::Tool;
 use crate::ctl::call::Call;
 use crate::ctl::failure::{Failure, UNAVAILABLE, USAGE};
 use crate::ctl::output::Output;
 use crate::ctl::table::{ANY, Command, Group};
-use crate::server::operator::DeleteCondition;
+use crate::server::operator::{DeleteCondition, Drained};
 
 const REPLICAS: &[Tool] = &[Tool::Queues, Tool::Diagnostics];
 
@@ -63,8 +67,26 @@ pub(super) const COMMANDS: &[Command] = &[
     upgrade("await_online_quorum_plus_one", "Waits for all quorum queues to have an above minimum online quorum"),
     upgrade("await_online_synchronized_mirror", "Waits for all classic mirrored queues to have a synchronised mirror"),
     upgrade("post_upgrade", "Runs post-upgrade tasks"),
-    upgrade("drain", "Succeeds: there is no other node to move queues to. Stop the broker when its clients are gone"),
-    upgrade("revive", "Succeeds: the node is never drained"),
+    Command {
+        name: "drain",
+        group: Group::Upgrade,
+        tools: &[Tool::Upgrade],
+        usage: "[--timeout <timeout>]",
+        about: "Takes the node out of service: no new connections, no deliveries; waits for acks, then closes connections",
+        args: (0, 0),
+        switches: &[],
+        run: drain,
+    },
+    Command {
+        name: "revive",
+        group: Group::Upgrade,
+        tools: &[Tool::Upgrade],
+        usage: "",
+        about: "Puts the node back into service after it was drained",
+        args: (0, 0),
+        switches: &[],
+        run: revive,
+    },
 ];
 
 const fn critical(name: &'static str, _what: &'static str) -> Command {
@@ -91,6 +113,31 @@ const fn members(name: &'static str, usage: &'static str) -> Command {
         switches: &["vhost-pattern=", "queue-pattern=", "errors-only"],
         run: |_| Err(Failure::error(UNAVAILABLE, "this broker is a single node: queues have one replica")),
     }
+}
+
+/// How long a drain waits for acks, unless it is said.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(30);
+
+fn drain(call: &mut Call<'_>) -> Result<Output, Failure> {
+    call.banner(&format!(
+        "Will put node {} into maintenance mode. The node will no longer serve any client traffic!",
+        call.node()
+    ))?;
+    // The answer has to come within the whole time.
+    let patience = call.timeout().map_or(DRAIN_PATIENCE, |timeout| timeout * 3 / 4);
+    let patience_ms = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
+    let drained: Drained = call.ask(&Request::Node(NodeRequest::Drain { patience_ms }))?;
+    let Drained { unacked, connections } = drained;
+    call.banner(&format!(
+        "{connections} connections closed, {unacked} deliveries without an ack go back to their queues"
+    ))?;
+    Ok(Output::Done)
+}
+
+fn revive(call: &mut Call<'_>) -> Result<Output, Failure> {
+    call.banner(&format!("Will put node {} back into regular operating mode", call.node()))?;
+    call.ask::<Value>(&Request::Node(NodeRequest::Revive))?;
+    Ok(Output::Done)
 }
 
 const fn upgrade(name: &'static str, about: &'static str) -> Command {

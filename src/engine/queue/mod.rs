@@ -270,6 +270,8 @@ pub struct Queue {
     blocked_since: Option<Timestamp>,
     /// When a message left last.
     moved_at: Timestamp,
+    /// Nobody gets anything for now.
+    paused: bool,
 }
 
 impl Queue {
@@ -295,7 +297,14 @@ impl Queue {
             recent: None,
             blocked_since: None,
             moved_at: now,
+            paused: false,
         }
+    }
+
+    /// Holds deliveries to consumers back, or not any more; [`Queue::resume`] has them go on.
+    #[inline]
+    pub fn pause(&mut self, paused: bool) {
+        self.paused = paused;
     }
 
     #[inline]
@@ -521,7 +530,7 @@ impl Queue {
 
     /// Hands ready messages to consumers as long as both are there.
     fn dispatch(&mut self, now: Timestamp, fx: &mut Vec<QueueEffect>) {
-        if self.consumers.is_empty() {
+        if self.consumers.is_empty() || self.paused {
             self.blocked_since = None;
             return;
         }

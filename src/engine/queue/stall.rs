@@ -15,6 +15,8 @@ pub enum Stall {
     TcpBackpressure,
     /// The next message is on its way from disk.
     Loading,
+    /// The node is drained: nobody gets anything.
+    Paused,
 }
 
 impl Stall {
@@ -26,6 +28,7 @@ impl Stall {
             Self::SingleActiveIdle => "single_active_idle",
             Self::TcpBackpressure => "tcp_backpressure",
             Self::Loading => "loading",
+            Self::Paused => "paused",
         }
     }
 }
@@ -60,6 +63,9 @@ impl Queue {
         }
         if self.consumers.is_empty() {
             return Some(Stall::NoConsumers);
+        }
+        if self.paused {
+            return Some(Stall::Paused);
         }
         if self.consumers.anybody_takes() {
             return self.loading.map(|_| Stall::Loading);

@@ -89,6 +89,10 @@ impl Ends {
 /// Serves one client until it is gone.
 pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut socket: S, ends: Ends, registry: Arc<Registry>) {
     let peer = ends.peer;
+    if registry.is_draining() {
+        info!(%peer, "connection refused: the node is drained");
+        return;
+    }
     let mut input = BytesMut::with_capacity(READ_MIN_BYTES);
     let Some(opened) = handshake::open(&mut socket, &mut input, &registry, peer).await else { return };
     let Opened { user, capabilities, limits, vhost, admission, client_properties, mechanism } = opened;

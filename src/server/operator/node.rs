@@ -18,6 +18,8 @@ pub(crate) enum Protocol {
     Amqp,
     /// The management HTTP API.
     Http,
+    /// The metrics.
+    Prometheus,
 }
 
 impl Protocol {
@@ -26,13 +28,14 @@ impl Protocol {
         match self {
             Self::Amqp => "amqp",
             Self::Http => "http",
+            Self::Prometheus => "http/prometheus",
         }
     }
 
     /// Whether it is spoken over TLS.
     pub(crate) const fn is_encrypted(self) -> bool {
         match self {
-            Self::Amqp | Self::Http => false,
+            Self::Amqp | Self::Http | Self::Prometheus => false,
         }
     }
 
@@ -41,6 +44,7 @@ impl Protocol {
         match self {
             Self::Amqp => "AMQP 0-9-1",
             Self::Http => "HTTP API",
+            Self::Prometheus => "Prometheus exporter API over HTTP",
         }
     }
 }
@@ -94,6 +98,8 @@ pub(crate) struct NodeInfo {
     pub(crate) os_pid: u32,
     pub(crate) processors: u64,
     pub(crate) uptime_seconds: u64,
+    /// It takes no connections and delivers nothing.
+    pub(crate) draining: bool,
     /// `None`: everything is in memory.
     pub(crate) data_dir: Option<String>,
     pub(crate) listeners: Vec<ListenerInfo>,
@@ -167,6 +173,7 @@ impl Operator {
             os: capitalized(std::env::consts::OS),
             os_pid: std::process::id(),
             processors: std::thread::available_parallelism().map_or(1, |number| number.get() as u64),
+            draining: self.is_draining(),
             uptime_seconds: clock::instant().saturating_duration_since(self.node.started).as_secs(),
             data_dir: match &config.data_dir {
                 DataDir::Ephemeral => None,
@@ -185,6 +192,12 @@ impl Operator {
             vhosts: self.registry.vhost_cells().len() as u64,
             message_bytes: self.registry.budget.used() as u64,
         }
+    }
+
+    /// The first address at which this is spoken.
+    pub(crate) fn address_of(&self, protocol: Protocol) -> Option<SocketAddr> {
+        let served = self.node.served.iter().find(|served| served.protocol == protocol);
+        served.map(|served| served.address)
     }
 
     /// What it listens on.

@@ -43,7 +43,7 @@ impl Operator {
     pub(super) fn stall_info(&self, cell: &QueueCell, ages: &QueueAges, now: Timestamp) -> Option<StallInfo> {
         let stall = ages.stall?;
         let held = match stall {
-            Stall::NoConsumers | Stall::Loading => Vec::new(),
+            Stall::NoConsumers | Stall::Loading | Stall::Paused => Vec::new(),
             Stall::AllAtPrefetch | Stall::SingleActiveIdle | Stall::TcpBackpressure => cell.consumers(),
         };
         let holder = |(consumer, outbox, _): (ConsumerFigures, Arc<Outbox>, FieldTable)| {

@@ -34,7 +34,7 @@ use crate::engine::queue::QueueId;
 pub(crate) use churn::{Churn, Event};
 pub(in crate::server) use exchange::{ExchangeStatistics, ExchangeTallies};
 pub(crate) use flow::{Flow, GaugeRates, Gauges};
-pub(in crate::server) use queue::QueueTotals;
+pub(in crate::server) use queue::{QueueTotals, gauges};
 pub(in crate::server) use turn::Turn;
 pub(crate) use vhost::VhostTotals;
 

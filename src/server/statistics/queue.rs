@@ -76,7 +76,7 @@ impl QueueTotals {
 }
 
 /// What a cell holds at this moment.
-fn gauges(body: &Body) -> Gauges {
+pub(in crate::server) fn gauges(body: &Body) -> Gauges {
     match body {
         Body::Queue(queue) => {
             Gauges { ready: queue.ready(), unacked: queue.unacked(), consumers: queue.consumer_count() as u64 }

@@ -88,7 +88,6 @@ impl VhostTotals {
     }
 
     /// What queues did, by type, with how many consumers they have.
-    #[expect(dead_code, reason = "for Prometheus")]
     pub(crate) fn by_type(&self) -> impl Iterator<Item = (QueueType, &Counts, u64)> {
         let figures = self.by_type.iter().zip(&self.consumers_by_type);
         QUEUE_TYPES.into_iter().zip(figures).map(|(queue_type, (counts, consumers))| (queue_type, counts, *consumers))
