@@ -25,6 +25,7 @@ mod exchanges;
 mod health;
 mod limits;
 mod list;
+mod messages;
 mod node;
 mod overview;
 mod parameters;

@@ -38,6 +38,7 @@ pub(super) fn router() -> Router<Arc<Api>> {
         .merge(super::health::routes())
         .merge(super::queues::routes())
         .merge(super::contents::routes())
+        .merge(super::messages::routes())
         .merge(super::consumers::routes())
         .merge(super::exchanges::routes())
         .merge(super::bindings::routes())

@@ -10,5 +10,6 @@ mod access;
 mod health;
 mod hostile;
 mod lists;
+mod messages;
 mod objects;
 mod support;

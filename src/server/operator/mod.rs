@@ -44,7 +44,7 @@ pub(crate) use logins::LoginRefused;
 pub(crate) use messages::{BodyWish, Choice, Destination, MessageState, PeekQuestion};
 pub(crate) use node::{ListenerInfo, LogControl, NodeInfo, Protocol, ServedAddress};
 pub(crate) use queues::{DeleteCondition, QueueHead, QueueInfo};
-pub(crate) use redrive::RedriveOrder;
+pub(crate) use redrive::{RedriveInfo, RedriveOrder};
 pub(crate) use samples::{NodeSample, QueueView};
 pub(crate) use statistics::ObjectTotals;
 pub(crate) use topology::{Acting, BindingEnds, BindingKey};
