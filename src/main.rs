@@ -1,15 +1,15 @@
 //! The `leveret` command: flags, configuration, logging, and the broker's life.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use leveret::config::{Format, Logging, Settings};
+use leveret::config::{Format, Logging, Settings, Target};
 #[cfg(unix)]
 use leveret::ctl::Tool;
-use leveret::{Broker, ControlSocket, DataDir};
+use leveret::{Broker, Config, ControlSocket, DataDir};
 use sd_notify::NotifyState;
 use tracing::{error, info};
 use tracing_subscriber::EnvFilter;
@@ -45,6 +45,8 @@ enum Command {
     Inspect(leveret::tools::InspectArgs),
     /// Check every checksum of a stopped broker's store, or of a backup
     Verify(leveret::tools::VerifyArgs),
+    /// Print all keys of the configuration file, with defaults and meanings, as Markdown
+    Reference,
     /// Load any AMQP 0-9-1 broker and measure what it does
     Perf(leveret::perf::PerfArgs),
     #[cfg(unix)]
@@ -102,6 +104,10 @@ fn main() -> ExitCode {
         Some(Command::Backup(args)) => leveret::tools::backup(&args),
         Some(Command::Restore(args)) => leveret::tools::restore(&args),
         Some(Command::Inspect(args)) => leveret::tools::inspect(&args),
+        Some(Command::Reference) => {
+            println!("{}", leveret::config::reference());
+            Ok(())
+        }
         Some(Command::Verify(args)) => leveret::tools::verify(&args),
         Some(Command::Perf(args)) => leveret::perf::run(&args).map_err(|cause| cause.to_string()),
     };
@@ -145,60 +151,64 @@ fn settings(args: &ServerArgs) -> Result<Settings, String> {
         settings.make_ephemeral();
     }
     if let Some(level) = &args.log_level {
-        settings.logging.level.clone_from(level);
+        settings.config.logging.level.clone_from(level);
+        settings.set_by("log.console.level", "flag --log-level".to_owned());
     }
     if args.log_json {
-        settings.logging.format = Format::Json;
+        settings.config.logging.format = Format::Json;
+        settings.set_by("log.console.formatter", "flag --log-json".to_owned());
     }
     Ok(settings)
 }
 
-/// The filter for one of RabbitMQ's words for levels.
-fn filter_for(level: &str) -> Result<EnvFilter, String> {
-    let level = match level {
-        "none" => "off",
-        "warning" => "warn",
-        "critical" => "error",
-        "error" | "info" | "debug" => level,
-        other => {
-            let words = "debug, info, warning, error, critical, none";
-            return Err(format!("level {other} is not supported. Try one of {words}"));
-        }
-    };
-    EnvFilter::try_new(level).map_err(|cause| format!("log level: {cause}"))
+/// Changes what is logged, by directives.
+type SetLog = Box<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
+
+/// Where the log goes.
+fn log_writer(target: Target) -> Box<dyn Write> {
+    match target {
+        Target::Stderr => Box::new(std::io::stderr()),
+        Target::Stdout => Box::new(std::io::stdout()),
+    }
 }
 
-/// Changes the level of the log.
-type SetLevel = Box<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
-
-/// Starts logging; returns how its level is changed.
-fn init_logging(logging: &Logging) -> Result<SetLevel, String> {
+/// Starts logging; returns how what is logged is changed.
+fn init_logging(logging: &Logging) -> Result<SetLog, String> {
+    let read = |directives: &str| EnvFilter::try_new(directives).map_err(|cause| format!("log level: {cause}"));
     let filter = match std::env::var("RUST_LOG") {
         Ok(directives) => EnvFilter::try_new(directives).map_err(|cause| format!("RUST_LOG: {cause}"))?,
-        Err(_) => filter_for(&logging.level)?,
+        Err(_) => read(&logging.directives(None)?)?,
     };
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(std::io::stderr().is_terminal());
-    let subscriber = subscriber.with_writer(std::io::stderr);
+    let target = logging.target;
+    let is_terminal = match target {
+        Target::Stderr => std::io::stderr().is_terminal(),
+        Target::Stdout => std::io::stdout().is_terminal(),
+    };
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(is_terminal);
+    let subscriber = subscriber.with_writer(move || log_writer(target));
     // The two kinds of subscribers have handles of different types.
     match logging.format {
         Format::Plain => {
             let subscriber = subscriber.with_target(false).with_filter_reloading();
             let handle = subscriber.reload_handle();
             subscriber.init();
-            Ok(Box::new(move |level| handle.reload(filter_for(level)?).map_err(|cause| cause.to_string())))
+            Ok(Box::new(move |directives| handle.reload(read(directives)?).map_err(|cause| cause.to_string())))
         }
         Format::Json => {
             let subscriber = subscriber.json().with_filter_reloading();
             let handle = subscriber.reload_handle();
             subscriber.init();
-            Ok(Box::new(move |level| handle.reload(filter_for(level)?).map_err(|cause| cause.to_string())))
+            Ok(Box::new(move |directives| handle.reload(read(directives)?).map_err(|cause| cause.to_string())))
         }
     }
 }
 
 fn run_server(args: &ServerArgs) -> Result<(), String> {
     let settings = settings(args)?;
-    let set_level = init_logging(&settings.logging)?;
+    let set_log = init_logging(&settings.config.logging)?;
+    for note in &settings.notes {
+        info!("configuration: {note}");
+    }
     // Each connection is a file: take as many as the system lets this process have.
     match rlimit::increase_nofile_limit(u64::MAX) {
         Ok(files) => info!(files, "open files at most"),
@@ -208,11 +218,15 @@ fn run_server(args: &ServerArgs) -> Result<(), String> {
         .enable_all()
         .build()
         .map_err(|cause| format!("cannot start the runtime: {cause}"))?;
-    runtime.block_on(serve(settings, set_level))
+    let args = args.clone();
+    runtime.block_on(serve(settings.config, set_log, move || self::settings(&args)))
 }
 
-async fn serve(settings: Settings, set_level: SetLevel) -> Result<(), String> {
-    let config = settings.config;
+async fn serve(
+    config: Config,
+    set_log: SetLog,
+    load: impl Fn() -> Result<Settings, String> + Send + Sync + 'static,
+) -> Result<(), String> {
     let data_dir = match &config.data_dir {
         DataDir::Ephemeral => "(memory)".to_owned(),
         DataDir::Path(path) => path.display().to_string(),
@@ -221,6 +235,7 @@ async fn serve(settings: Settings, set_level: SetLevel) -> Result<(), String> {
         version = env!("CARGO_PKG_VERSION"),
         data_dir,
         listen = ?config.listen,
+        listen_tls = ?config.tls_listen,
         user = config.default_user,
         vhost = %config.default_vhost,
         heartbeat = config.heartbeat_seconds,
@@ -232,9 +247,10 @@ async fn serve(settings: Settings, set_level: SetLevel) -> Result<(), String> {
         node_limits = ?config.node_limits,
         "Leveret starts"
     );
-    let stop = stop_signal()?;
+    let (stop, reload) = (stop_signal()?, reload_signal()?);
     let broker = Broker::start(config).await.map_err(|cause| cause.to_string())?;
-    broker.control_log(set_level);
+    broker.control_log(set_log);
+    broker.control_settings(load);
     info!("Server startup complete");
     tell_systemd(&[NotifyState::Ready]);
     let watchdog = sd_notify::watchdog_enabled().map(|patience| tokio::spawn(feed_watchdog(patience)));
@@ -245,6 +261,7 @@ async fn serve(settings: Settings, set_level: SetLevel) -> Result<(), String> {
         }
         () = broker.stop_requested() => false,
         () = broker.failed() => true,
+        never = reload_on_signal(&broker, reload) => never,
     };
     tell_systemd(&[NotifyState::Stopping]);
     broker.shutdown().await;
@@ -272,6 +289,32 @@ async fn feed_watchdog(patience: std::time::Duration) {
         due.tick().await;
         tell_systemd(&[NotifyState::Watchdog]);
     }
+}
+
+/// Loads the configuration again at each SIGHUP.
+#[cfg(unix)]
+async fn reload_on_signal(broker: &Broker, mut signal: tokio::signal::unix::Signal) -> bool {
+    while signal.recv().await.is_some() {
+        info!("SIGHUP: the configuration is loaded again");
+        broker.reload().await;
+    }
+    std::future::pending().await
+}
+
+#[cfg(unix)]
+fn reload_signal() -> Result<tokio::signal::unix::Signal, String> {
+    let hangup = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup());
+    hangup.map_err(|cause| format!("cannot listen for signals: {cause}"))
+}
+
+#[cfg(not(unix))]
+async fn reload_on_signal(_: &Broker, (): ()) -> bool {
+    std::future::pending().await
+}
+
+#[cfg(not(unix))]
+fn reload_signal() -> Result<(), String> {
+    Ok(())
 }
 
 /// Completes at SIGTERM or SIGINT.

@@ -1,11 +1,14 @@
 //! The settings in effect, in the words of the configuration file, and where each comes from.
 
 use std::fmt;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Compat, Config, ControlSocket, DataDir, Limit};
+use super::key::{Counts, Shown};
+use super::{Config, keys};
+
+/// What stands for a value that nobody is to see.
+pub(crate) const MASK: &str = "********";
 
 /// A setting in effect.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,152 +25,105 @@ impl fmt::Display for Setting {
     }
 }
 
-/// A number or `none`, whatever the file calls it.
-fn optional<T: ToString>(value: Option<T>, none: &str) -> String {
-    value.map_or_else(|| none.to_owned(), |value| value.to_string())
-}
-
-fn millis(time: Duration) -> String {
-    time.as_millis().to_string()
-}
-
 impl Config {
-    /// Every setting but passwords.
+    /// Every setting that has a value; secrets are masked.
     pub(crate) fn describe(&self) -> Vec<Setting> {
         let mut all = Vec::new();
-        let mut add = |key: &str, value: String| {
-            let kind = key.rsplit_once('.').map(|(kind, _)| format!("{kind}.*"));
-            let source = self.sources.get(key).or_else(|| self.sources.get(&kind?));
-            let source = source.map_or("default", String::as_str).to_owned();
-            all.push(Setting { key: key.to_owned(), value, source });
-        };
-        for (number, address) in (1..).zip(&self.listen) {
-            add(&format!("listeners.tcp.{number}"), address.to_string());
+        for key in keys::all() {
+            let source = |name: &str| {
+                let source = self.sources.get(name).or_else(|| self.sources.get(key.name));
+                source.map_or("default", String::as_str).to_owned()
+            };
+            let mut add = |name: String, value: String| all.push(Setting { source: source(&name), key: name, value });
+            match (key.show)(self) {
+                Shown::One(value) => add(key.name.to_owned(), value),
+                Shown::Secret => add(key.name.to_owned(), MASK.to_owned()),
+                Shown::Each(values) => {
+                    for (word, value) in values {
+                        add(key.name.replace('*', &word), value);
+                    }
+                }
+                Shown::Unset => {}
+            }
         }
-        self.describe_places(&mut add);
-        self.describe_first_records(&mut add);
-        self.describe_protocol(&mut add);
-        self.describe_limits(&mut add);
-        self.management.describe(&mut add);
-        self.prometheus.describe(&mut add);
         all
     }
 
-    fn describe_places(&self, add: &mut impl FnMut(&str, String)) {
-        let place = match &self.data_dir {
-            DataDir::Ephemeral => "none (in memory)".to_owned(),
-            DataDir::Path(path) => path.display().to_string(),
-        };
-        add("data_dir", place);
-        let socket = match &self.control_socket {
-            ControlSocket::Off => None,
-            ControlSocket::Default | ControlSocket::Path(_) | ControlSocket::IfFree(_) => {
-                crate::control::socket_path(self).map(|path| path.display().to_string())
-            }
-        };
-        add("control.socket", optional(socket, "none"));
-        add("load_definitions", optional(self.load_definitions.as_ref().map(|path| path.display()), "none"));
-        add("cluster_name", self.identity.cluster_name.clone());
-    }
-
-    fn describe_first_records(&self, add: &mut impl FnMut(&str, String)) {
-        add("default_user", self.default_user.clone());
-        add("default_vhost", self.default_vhost.to_string());
-        add("default_queue_type", self.default_queue_type.as_str().to_owned());
-        for tag in &self.default_user_tags {
-            add(&format!("default_user_tags.{tag}"), "true".to_owned());
-        }
-        for (what, pattern) in ["configure", "write", "read"].iter().zip(&self.default_permissions) {
-            add(&format!("default_permissions.{what}"), pattern.clone());
-        }
-        for user in &self.loopback_users {
-            add(&format!("loopback_users.{user}"), "true".to_owned());
-        }
-        add("anonymous_login_user", optional(self.anonymous_login.as_ref().map(|(user, _)| user), "none"));
-    }
-
-    fn describe_protocol(&self, add: &mut impl FnMut(&str, String)) {
-        add("heartbeat", self.heartbeat_seconds.to_string());
-        add("frame_max", self.frame_max.to_string());
-        add("channel_max", self.channel_max.to_string());
-        add("max_message_size", self.max_message_size.to_string());
-        add("handshake_timeout", millis(self.handshake_timeout));
-        add("collect_statistics_interval", millis(self.statistics_interval));
-        add("consumer_timeout", optional(self.consumer_timeout.map(millis), "undefined"));
-        let compat = match self.compat {
-            Compat::V3 => "3.13",
-            Compat::V4 => "4.x",
-        };
-        add("compat", compat.to_owned());
-    }
-
-    fn describe_limits(&self, add: &mut impl FnMut(&str, String)) {
-        add("consumer_max_per_channel", optional(self.consumer_max_per_channel, "infinity"));
-        add("connection_max", optional(self.node_limits.connections, "infinity"));
-        add("channel_max_per_node", optional(self.node_limits.channels, "infinity"));
-        add("cluster_queue_limit", optional(self.queue_limit, "none"));
-        add("cluster_exchange_limit", optional(self.exchange_limit, "none"));
-        for (key, limit) in [
-            ("vm_memory_high_watermark", self.resource_limits.memory),
-            ("disk_free_limit", self.resource_limits.disk_free),
-        ] {
-            match limit {
-                Limit::Octets(octets) => add(&format!("{key}.absolute"), octets.to_string()),
-                Limit::OfMemory(share) => add(&format!("{key}.relative"), share.to_string()),
+    /// What has to change for this configuration to become `new`: the keys that a reload changes, and those that wait for
+    /// a restart.
+    pub(crate) fn differences(&self, new: &Self) -> (Vec<&'static str>, Vec<&'static str>) {
+        let (mut now, mut later) = (Vec::new(), Vec::new());
+        for key in keys::all() {
+            let differ = match key.name {
+                // Secrets are shown as what they are not.
+                "default_pass" => self.default_pass != new.default_pass,
+                "anonymous_login_pass" => self.anonymous_login != new.anonymous_login,
+                "ssl_options.password" | "ssl_options.sni.*.password" => self.tls != new.tls,
+                "management.ssl.password" | "management.ssl.sni.*.password" => {
+                    self.management_ssl.tls != new.management_ssl.tls
+                }
+                "prometheus.ssl.password" | "prometheus.ssl.sni.*.password" => {
+                    self.prometheus_ssl.tls != new.prometheus_ssl.tls
+                }
+                _ => (key.show)(self) != (key.show)(new),
+            };
+            match key.counts {
+                _ if !differ => {}
+                Counts::AtOnce(_) | Counts::ForNew(_) => now.push(key.name),
+                Counts::AtStart | Counts::WhenNew => later.push(key.name),
+                Counts::As(_) => {}
             }
         }
-        add("total_memory_available_override_value", optional(self.resource_limits.total_memory, "none"));
-        add("memory_monitor_interval", millis(self.monitor_interval));
-        add("message_memory", self.message_memory_bytes.to_string());
+        (now, later)
+    }
+
+    /// Takes some keys' settings over from a newer configuration, with where they come from.
+    pub(crate) fn take_over(&mut self, names: &[&str], new: &Self) {
+        for key in keys::all().filter(|key| names.contains(&key.name)) {
+            if let Counts::AtOnce(take_over) | Counts::ForNew(take_over) = key.counts {
+                take_over(self, new);
+                self.take_source(key.name, new);
+            }
+        }
+    }
+
+    /// Notes that an operator changed the settings whose keys begin so, until a restart.
+    pub(crate) fn set_by_operator(&mut self, start: &str) {
+        self.sources.retain(|key, _| !key.starts_with(start));
+        let keys = keys::all().filter(|key| key.name.starts_with(start));
+        self.sources.extend(keys.map(|key| (key.name.to_owned(), "an operator, until a restart".to_owned())));
+    }
+
+    fn take_source(&mut self, name: &str, new: &Self) {
+        let belongs = |key: &str| super::key::matched(name, key).is_some() || key == name;
+        self.sources.retain(|key, _| !belongs(key));
+        let sources = new.sources.iter().filter(|(key, _)| belongs(key));
+        self.sources.extend(sources.map(|(key, source)| (key.clone(), source.clone())));
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::Settings;
-    use super::super::file::KEYS;
     use super::*;
 
-    /// Passwords, other names of described keys, forms that the description does without, and what the log is asked for.
-    const LEFT_OUT: [&str; 15] = [
-        "default_pass",
-        "anonymous_login_pass",
-        "loopback_users",
-        "log.console.level",
-        "log.console.formatter",
-        "management.load_definitions",
-        "definitions.import_backend",
-        "definitions.local.path",
-        "definitions.skip_if_unchanged",
-        "vm_memory_high_watermark.absolute",
-        "disk_free_limit.relative",
-        "default_user_tags.*",
-        "management.listener.port",
-        "management.listener.ip",
-        "management.cors.allow_origins.*",
-    ];
-
-    #[test]
-    fn every_key_of_the_file_is_described() {
-        let described = Config::default().describe();
-        for key in KEYS.iter().filter(|key| !LEFT_OUT.contains(key)) {
-            let prefix = key.trim_end_matches('*');
-            let found = described
-                .iter()
-                .any(|setting| if key.ends_with('*') { setting.key.starts_with(prefix) } else { setting.key == *key });
-            assert!(found, "{key} is not described");
-        }
+    fn read(text: &str) -> Config {
+        let mut settings = Settings::default();
+        settings.apply_text(text).expect("valid");
+        settings.config
     }
 
     #[test]
     fn a_description_has_sources_and_no_password() {
         let mut settings = Settings::default();
-        settings.apply_text("default_pass = hunter2\nheartbeat = 5\nlisteners.tcp.7 = 127.0.0.1:1\n").expect("valid");
+        let text = "default_pass = hunter2\nheartbeat = 5\nlisteners.tcp.7 = 127.0.0.1:1\n\
+                    ssl_options.password = hunter2\nssl_options.sni.a.password = hunter2\nanonymous_login_pass = hunter2\n";
+        settings.apply_text(text).expect("valid");
         let variables = |name: &str| (name == "RABBITMQ_DEFAULT_USER").then(|| "ada".to_owned());
         settings.apply_environment(variables).expect("valid");
         let described = settings.config.describe();
         let check = |key: &str, value: &str, source: &str| {
-            let setting = described.iter().find(|setting| setting.key == key).expect("described");
+            let setting = described.iter().find(|setting| setting.key == key).expect(key);
             assert_eq!((setting.value.as_str(), setting.source.as_str()), (value, source));
         };
         check("heartbeat", "5", "text, line 2");
@@ -175,6 +131,50 @@ mod tests {
         check("listeners.tcp.1", "127.0.0.1:1", "text, line 3");
         check("frame_max", "131072", "default");
         check("vm_memory_high_watermark.relative", "0.6", "default");
+        check("default_pass", MASK, "text, line 1");
+        check("ssl_options.password", MASK, "text, line 4");
+        check("ssl_options.sni.a.password", MASK, "text, line 5");
         assert!(described.iter().all(|setting| !setting.value.contains("hunter2")));
+    }
+
+    #[test]
+    fn what_a_reload_can_change_is_taken_over_and_the_rest_is_named() {
+        let mut live = read("heartbeat = 5\nmax_message_size = 1\n");
+        let new = read("\nheartbeat = 6\nmax_message_size = 2\nconnection_max = 9\nlog.console.level = debug\n");
+        let (now, later) = live.differences(&new);
+        assert_eq!(now, ["heartbeat", "connection_max", "log.console.level"]);
+        assert_eq!(later, ["max_message_size"]);
+        live.take_over(&now, &new);
+        assert_eq!((live.heartbeat_seconds, live.max_message_size), (6, 1));
+        assert_eq!(live.node_limits.connections, Some(9));
+        assert_eq!(live.sources["heartbeat"], "text, line 2");
+        assert_eq!(live.sources["max_message_size"], "text, line 2");
+        assert_eq!(live.differences(&new), (Vec::new(), vec!["max_message_size"]));
+    }
+
+    /// An example of each key that a reload changes: the setting is taken over, whatever it is.
+    #[test]
+    fn every_reloadable_key_is_taken_over() {
+        for key in keys::all() {
+            if !matches!(key.counts, Counts::AtOnce(_) | Counts::ForNew(_)) {
+                continue;
+            }
+            let name = key.name.replace('*', "w");
+            let values =
+                ["7", "9000", "true", "false", "10.0.0.0/8", "EXTERNAL", "0.5", "verify_peer", "ip", "debug", "/f"];
+            let values = values.into_iter().chain(["common_name"]);
+            let changed = values.into_iter().find_map(|value| {
+                let mut settings = Settings::default();
+                settings.apply_text(&format!("{name} = {value}")).ok()?;
+                Some(settings.config).filter(|config| (key.show)(config) != (key.show)(&Config::default()))
+            });
+            let Some(changed) = changed else {
+                assert!(key.name == "anonymous_login_pass", "no value changes {name}");
+                continue;
+            };
+            let mut live = Config::default();
+            live.take_over(&[key.name], &changed);
+            assert_eq!((key.show)(&live), (key.show)(&changed), "{name}");
+        }
     }
 }

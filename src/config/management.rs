@@ -2,8 +2,6 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::file::{ConfigError, number};
-
 /// The port of the management HTTP API.
 pub const MANAGEMENT_PORT: u16 = 15672;
 
@@ -49,7 +47,7 @@ impl ManagementConfig {
     }
 
     /// Listens on this port, on every address unless one was named.
-    fn set_port(&mut self, port: u16) {
+    pub(super) fn set_port(&mut self, port: u16) {
         if std::mem::replace(&mut self.listen_is_default, false) {
             self.listen = vec![SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))];
         }
@@ -59,45 +57,10 @@ impl ManagementConfig {
     }
 
     /// Listens on this address, on the default port unless one was named.
-    fn set_address(&mut self, address: IpAddr) {
+    pub(super) fn set_address(&mut self, address: IpAddr) {
         let port = self.listen.first().map_or(MANAGEMENT_PORT, SocketAddr::port);
         self.listen_is_default = false;
         self.listen = vec![SocketAddr::new(address, port)];
-    }
-
-    /// Takes a setting of the file; false if the key is none of its.
-    pub(super) fn set(&mut self, key: &str, value: &str) -> Result<bool, ConfigError> {
-        match key {
-            "management.tcp.port" | "management.listener.port" if value == "none" => {
-                *self = Self { cors_allow_origins: std::mem::take(&mut self.cors_allow_origins), ..Self::off() }
-            }
-            "management.tcp.port" | "management.listener.port" => self.set_port(number(value, key)?),
-            "management.tcp.ip" | "management.listener.ip" => {
-                let address = value.parse().map_err(|_| ConfigError(format!("{key}: no address: '{value}'")))?;
-                self.set_address(address);
-            }
-            "management.cors.allow_origins" if value == "none" => self.cors_allow_origins.clear(),
-            "management.cors.max_age" => self.cors_max_age_seconds = number(value, key)?,
-            "management.http.max_body_size" => self.max_body_bytes = number(value, key)?,
-            _ if key.starts_with("management.cors.allow_origins.") => self.cors_allow_origins.push(value.to_owned()),
-            _ => return Ok(false),
-        }
-        Ok(true)
-    }
-
-    /// Its settings, for people who look.
-    pub(super) fn describe(&self, add: &mut impl FnMut(&str, String)) {
-        let first = self.listen.first();
-        add("management.tcp.ip", first.map_or_else(|| "none".to_owned(), |address| address.ip().to_string()));
-        add("management.tcp.port", first.map_or_else(|| "none".to_owned(), |address| address.port().to_string()));
-        for (number, origin) in (1..).zip(&self.cors_allow_origins) {
-            add(&format!("management.cors.allow_origins.{number}"), origin.clone());
-        }
-        if self.cors_allow_origins.is_empty() {
-            add("management.cors.allow_origins", "none".to_owned());
-        }
-        add("management.cors.max_age", self.cors_max_age_seconds.to_string());
-        add("management.http.max_body_size", self.max_body_bytes.to_string());
     }
 }
 

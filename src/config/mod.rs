@@ -1,29 +1,44 @@
 //! Configuration: flags over environment over file over defaults, into one validated [`Config`].
 
 mod describe;
-mod file;
+mod error;
+mod key;
+mod keys;
+mod known;
 mod limits;
+mod logging;
 mod management;
 mod place;
 mod prometheus;
+mod reference;
+mod settings;
+mod sources;
+mod text;
+mod tls;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use leveret_protocol::ShortString;
 
+use crate::engine::handshake::Mechanism;
 use crate::engine::queue::QueueType;
 
-pub(crate) use describe::Setting;
-pub(crate) use file::distance;
-pub use file::{ConfigError, Format, Logging, Settings, parse_listen};
+pub(crate) use describe::{MASK, Setting};
+pub use error::ConfigError;
 pub(crate) use limits::DISK_SHARE_MAX;
 pub use limits::{Limit, ResourceLimits, Share, parse_octets, parse_share};
+pub use logging::{Format, Logging, Target};
 pub use management::{MANAGEMENT_PORT, ManagementConfig};
 pub(crate) use place::ephemeral_socket;
 pub use prometheus::{PROMETHEUS_PORT, PrometheusConfig};
+pub use reference::reference;
+use settings::parse_listener;
+pub use settings::{Settings, parse_listen};
+pub use tls::{CertificateFiles, CertificateLogin, HttpsSettings, LoginFrom, NamedCertificate, SanType, TlsSettings};
 
 /// The port of AMQP 0-9-1.
 pub const AMQP_PORT: u16 = 5672;
@@ -81,6 +96,27 @@ pub struct NodeLimits {
     pub channels: Option<u32>,
 }
 
+/// How the system treats the sockets of connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SocketOptions {
+    /// Connections that wait to be accepted.
+    pub backlog: u32,
+    /// Small packets are sent at once.
+    pub nodelay: bool,
+    /// Silent peers are looked for.
+    pub keepalive: bool,
+    /// Octets of the send buffer; `None` leaves them to the system.
+    pub send_buffer: Option<u32>,
+    /// Octets of the receive buffer; `None` leaves them to the system.
+    pub receive_buffer: Option<u32>,
+}
+
+impl Default for SocketOptions {
+    fn default() -> Self {
+        Self { backlog: 1024, nodelay: true, keepalive: false, send_buffer: None, receive_buffer: None }
+    }
+}
+
 /// A broker's configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -88,6 +124,20 @@ pub struct Config {
     pub listen: Vec<SocketAddr>,
     /// The addresses are the default ones: one that the machine lacks is left out.
     pub listen_is_default: bool,
+    /// Addresses to listen on for AMQP over TLS.
+    pub tls_listen: Vec<SocketAddr>,
+    /// How AMQP listeners speak TLS.
+    pub tls: TlsSettings,
+    /// The management API over TLS.
+    pub management_ssl: HttpsSettings,
+    /// Metrics over TLS.
+    pub prometheus_ssl: HttpsSettings,
+    /// How the system treats the sockets of connections.
+    pub sockets: SocketOptions,
+    /// Connections begin with a header of the PROXY protocol.
+    pub proxy_protocol: bool,
+    /// Only those from here do; without any, all.
+    pub proxy_trusted: Vec<IpNet>,
     /// Where definitions and messages are kept.
     pub data_dir: DataDir,
     /// A file or directory of definitions to take in at the start.
@@ -110,6 +160,10 @@ pub struct Config {
     pub queue_limit: Option<u64>,
     /// Exchanges at most, of all vhosts together.
     pub exchange_limit: Option<u64>,
+    /// SASL mechanisms that are offered.
+    pub auth_mechanisms: Vec<Mechanism>,
+    /// How clients that log in with their certificate are named.
+    pub certificate_login: CertificateLogin,
     /// Name and password that clients with the mechanism ANONYMOUS log in with; `None` refuses them.
     pub anonymous_login: Option<(String, String)>,
     /// The vhost that a new broker starts with.
@@ -118,6 +172,8 @@ pub struct Config {
     pub heartbeat_seconds: u16,
     /// Proposed largest frame in octets, as RabbitMQ's.
     pub frame_max: u32,
+    /// Largest frame before that is agreed, as RabbitMQ's.
+    pub initial_frame_max: u32,
     /// Proposed number of channels, as RabbitMQ's.
     pub channel_max: u16,
     /// Largest body in octets. RabbitMQ 3.x takes 128 MiB, 4.x 16: the larger, so that no client breaks.
@@ -130,6 +186,10 @@ pub struct Config {
     pub compat: Compat,
     /// From the accept to connection.open-ok.
     pub handshake_timeout: Duration,
+    /// For the TLS handshake, within that.
+    pub tls_handshake_timeout: Duration,
+    /// Connections that have not logged in, at most; `None` for no limit.
+    pub handshake_connections_max: Option<usize>,
     /// What the broker says it is.
     pub identity: Identity,
     /// The broker's name among others, `rabbit@host`.
@@ -148,6 +208,10 @@ pub struct Config {
     pub management: ManagementConfig,
     /// The metrics for Prometheus.
     pub prometheus: PrometheusConfig,
+    /// What the `leveret` command logs.
+    pub logging: Logging,
+    /// Keys that were set and mean nothing here, each with the reason.
+    pub without_effect: BTreeMap<String, &'static str>,
     /// Where settings that are not the defaults come from, by key; for people who look.
     pub sources: BTreeMap<String, String>,
 }
@@ -160,6 +224,13 @@ impl Default for Config {
                 SocketAddr::from((Ipv6Addr::LOCALHOST, AMQP_PORT)),
             ],
             listen_is_default: true,
+            tls_listen: Vec::new(),
+            tls: TlsSettings::default(),
+            management_ssl: HttpsSettings::default(),
+            prometheus_ssl: HttpsSettings::default(),
+            sockets: SocketOptions::default(),
+            proxy_protocol: false,
+            proxy_trusted: Vec::new(),
             data_dir: DataDir::Ephemeral,
             load_definitions: None,
             control_socket: ControlSocket::Default,
@@ -171,16 +242,21 @@ impl Default for Config {
             default_queue_type: QueueType::Classic,
             queue_limit: None,
             exchange_limit: None,
+            auth_mechanisms: vec![Mechanism::Plain, Mechanism::AmqPlain, Mechanism::Anonymous],
+            certificate_login: CertificateLogin::default(),
             anonymous_login: Some(("guest".to_owned(), "guest".to_owned())),
             default_vhost: ShortString::from_static("/"),
             heartbeat_seconds: 60,
             frame_max: 131_072,
+            initial_frame_max: 8192,
             channel_max: 2047,
             max_message_size: 128 * 1024 * 1024,
             consumer_max_per_channel: None,
             consumer_timeout: Some(Duration::from_secs(30 * 60)),
             compat: Compat::V4,
             handshake_timeout: Duration::from_secs(10),
+            tls_handshake_timeout: Duration::from_secs(5),
+            handshake_connections_max: Some(1024),
             identity: Identity {
                 product: "RabbitMQ".to_owned(),
                 version: "4.2.0".to_owned(),
@@ -194,6 +270,8 @@ impl Default for Config {
             node_limits: NodeLimits::default(),
             management: ManagementConfig::default(),
             prometheus: PrometheusConfig::default(),
+            logging: Logging::default(),
+            without_effect: BTreeMap::new(),
             sources: BTreeMap::new(),
         }
     }

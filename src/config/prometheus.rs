@@ -2,8 +2,6 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::file::{ConfigError, number};
-
 /// The port of the metrics.
 pub const PROMETHEUS_PORT: u16 = 15692;
 
@@ -43,7 +41,7 @@ impl PrometheusConfig {
     }
 
     /// Listens on this port, on every address unless one was named.
-    fn set_port(&mut self, port: u16) {
+    pub(super) fn set_port(&mut self, port: u16) {
         if std::mem::replace(&mut self.listen_is_default, false) {
             self.listen = vec![SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))];
         }
@@ -53,39 +51,10 @@ impl PrometheusConfig {
     }
 
     /// Listens on this address, on the default port unless one was named.
-    fn set_address(&mut self, address: IpAddr) {
+    pub(super) fn set_address(&mut self, address: IpAddr) {
         let port = self.listen.first().map_or(PROMETHEUS_PORT, SocketAddr::port);
         self.listen_is_default = false;
         self.listen = vec![SocketAddr::new(address, port)];
-    }
-
-    /// Takes a setting of the file; false if the key is none of its.
-    pub(super) fn set(&mut self, key: &str, value: &str) -> Result<bool, ConfigError> {
-        match key {
-            "prometheus.tcp.port" if value == "none" => *self = Self { per_object: self.per_object, ..Self::off() },
-            "prometheus.tcp.port" => self.set_port(number(value, key)?),
-            "prometheus.tcp.ip" => {
-                let address = value.parse().map_err(|_| ConfigError(format!("{key}: no address: '{value}'")))?;
-                self.set_address(address);
-            }
-            "prometheus.return_per_object_metrics" => {
-                self.per_object = match value {
-                    "true" => true,
-                    "false" => false,
-                    _ => return Err(ConfigError(format!("{key}: true or false, not '{value}'"))),
-                }
-            }
-            _ => return Ok(false),
-        }
-        Ok(true)
-    }
-
-    /// Its settings, for people who look.
-    pub(super) fn describe(&self, add: &mut impl FnMut(&str, String)) {
-        let first = self.listen.first();
-        add("prometheus.tcp.ip", first.map_or_else(|| "none".to_owned(), |address| address.ip().to_string()));
-        add("prometheus.tcp.port", first.map_or_else(|| "none".to_owned(), |address| address.port().to_string()));
-        add("prometheus.return_per_object_metrics", self.per_object.to_string());
     }
 }
 

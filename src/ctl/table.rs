@@ -84,7 +84,7 @@ pub(super) fn find(name: &str) -> Option<&'static Command> {
 
 /// The command whose name is nearest to a word, if any is near.
 pub(super) fn nearest(word: &str) -> Option<&'static str> {
-    let distances = all().map(|command| (crate::config::distance(word, command.name), command.name));
+    let distances = all().map(|command| (strsim::levenshtein(word, command.name), command.name));
     distances.min().filter(|(distance, _)| *distance <= word.len().div_ceil(3)).map(|(_, name)| name)
 }
 

@@ -19,11 +19,37 @@ impl std::fmt::Debug for Credentials {
     }
 }
 
-/// The SASL mechanisms offered, as connection.start lists them.
-pub const MECHANISMS: &str = "PLAIN AMQPLAIN ANONYMOUS";
+/// A SASL mechanism.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mechanism {
+    /// User and password.
+    Plain,
+    /// The same as a field table.
+    AmqPlain,
+    /// Nobody in particular.
+    Anonymous,
+    /// The user that the client's TLS certificate names.
+    External,
+}
 
-/// The mechanisms offered when nobody can log in without credentials.
-pub const MECHANISMS_WITHOUT_ANONYMOUS: &str = "PLAIN AMQPLAIN";
+impl Mechanism {
+    const ALL: [Self; 4] = [Self::Plain, Self::AmqPlain, Self::Anonymous, Self::External];
+
+    /// Its name in SASL.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "PLAIN",
+            Self::AmqPlain => "AMQPLAIN",
+            Self::Anonymous => "ANONYMOUS",
+            Self::External => "EXTERNAL",
+        }
+    }
+
+    /// The mechanism of that name.
+    pub fn from_name(name: &[u8]) -> Option<Self> {
+        Self::ALL.into_iter().find(|mechanism| mechanism.name().as_bytes() == name)
+    }
+}
 
 /// Why there are no credentials in a start-ok.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,17 +60,25 @@ pub enum SaslError {
     Malformed,
 }
 
-/// Reads the credentials of a start-ok; `anonymous` are those of a client that gives none, if that is allowed.
-pub fn credentials(
-    mechanism: &[u8],
-    response: &[u8],
-    anonymous: Option<Credentials>,
-) -> Result<Credentials, SaslError> {
-    match mechanism {
-        b"ANONYMOUS" => anonymous.ok_or(SaslError::UnknownMechanism),
-        b"PLAIN" => plain(response).ok_or(SaslError::Malformed),
-        b"AMQPLAIN" => amqplain(response).ok_or(SaslError::Malformed),
-        _ => Err(SaslError::UnknownMechanism),
+/// Who a client says it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// A user with a password, to be checked.
+    Password(Credentials),
+    /// Nobody in particular.
+    Anonymous,
+    /// Whoever its certificate names; what it says itself does not count.
+    Certificate,
+}
+
+/// Reads who a start-ok says its client is, by one of the mechanisms that it was offered.
+pub fn claim(mechanism: &[u8], response: &[u8], offered: &[Mechanism]) -> Result<Claim, SaslError> {
+    let mechanism = Mechanism::from_name(mechanism).filter(|mechanism| offered.contains(mechanism));
+    match mechanism.ok_or(SaslError::UnknownMechanism)? {
+        Mechanism::Plain => plain(response).map(Claim::Password).ok_or(SaslError::Malformed),
+        Mechanism::AmqPlain => amqplain(response).map(Claim::Password).ok_or(SaslError::Malformed),
+        Mechanism::Anonymous => Ok(Claim::Anonymous),
+        Mechanism::External => Ok(Claim::Certificate),
     }
 }
 
@@ -144,29 +178,36 @@ mod tests {
 
     const PROPOSED: Limits = Limits { channel_max: 2047, frame_max: 131_072, heartbeat_seconds: 60 };
 
+    const BASIC: [Mechanism; 2] = [Mechanism::Plain, Mechanism::AmqPlain];
+
+    fn password(user: &str, password: &str) -> Claim {
+        Claim::Password(Credentials { user: user.as_bytes().to_vec(), password: password.as_bytes().to_vec() })
+    }
+
     #[test]
     fn plain_has_exactly_two_parts() {
-        let credentials = credentials(b"PLAIN", b"\0guest\0secret", None).expect("well-formed");
-        assert_eq!((credentials.user, credentials.password), (b"guest".to_vec(), b"secret".to_vec()));
+        assert_eq!(claim(b"PLAIN", b"\0guest\0secret", &BASIC), Ok(password("guest", "secret")));
         for bad in [&b"guest\0secret"[..], b"\0guest", b"\0a\0b\0c", b""] {
-            assert_eq!(super::credentials(b"PLAIN", bad, None), Err(SaslError::Malformed));
+            assert_eq!(claim(b"PLAIN", bad, &BASIC), Err(SaslError::Malformed));
         }
-        assert_eq!(super::credentials(b"PLAINTEXT", b"\0a\0b", None), Err(SaslError::UnknownMechanism));
+        assert_eq!(claim(b"PLAINTEXT", b"\0a\0b", &BASIC), Err(SaslError::UnknownMechanism));
     }
 
     #[test]
     fn amqplain_is_a_table_without_length() {
         let response = b"\x05LOGINS\0\0\0\x05guest\x08PASSWORDS\0\0\0\x06secret";
-        let credentials = credentials(b"AMQPLAIN", response, None).expect("well-formed");
-        assert_eq!((credentials.user, credentials.password), (b"guest".to_vec(), b"secret".to_vec()));
-        assert_eq!(super::credentials(b"AMQPLAIN", b"\x05LOG", None), Err(SaslError::Malformed));
+        assert_eq!(claim(b"AMQPLAIN", response, &BASIC), Ok(password("guest", "secret")));
+        assert_eq!(claim(b"AMQPLAIN", b"\x05LOG", &BASIC), Err(SaslError::Malformed));
     }
 
     #[test]
-    fn anonymous_clients_log_in_as_configured_or_not_at_all() {
-        let guest = Credentials { user: b"guest".to_vec(), password: b"guest".to_vec() };
-        assert_eq!(credentials(b"ANONYMOUS", b"whatever", Some(guest.clone())), Ok(guest));
-        assert_eq!(credentials(b"ANONYMOUS", b"", None), Err(SaslError::UnknownMechanism));
+    fn only_what_was_offered_is_taken() {
+        assert_eq!(claim(b"ANONYMOUS", b"whatever", &[Mechanism::Anonymous]), Ok(Claim::Anonymous));
+        assert_eq!(claim(b"EXTERNAL", b"", &[Mechanism::External]), Ok(Claim::Certificate));
+        for name in [&b"ANONYMOUS"[..], b"EXTERNAL", b"plain"] {
+            assert_eq!(claim(name, b"\0a\0b", &BASIC), Err(SaslError::UnknownMechanism));
+        }
+        assert_eq!(claim(b"PLAIN", b"\0a\0b", &[Mechanism::External]), Err(SaslError::UnknownMechanism));
     }
 
     #[test]

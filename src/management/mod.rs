@@ -42,4 +42,4 @@ mod stand_ins;
 mod users;
 mod vhosts;
 
-pub(crate) use server::{Management, bind};
+pub(crate) use server::{Door, Management, bind};

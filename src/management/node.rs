@@ -63,7 +63,7 @@ fn address(listener: &ListenerInfo) -> &str {
 /// The same for HTTP only, with other names.
 pub(super) fn contexts(api: &Api) -> Value {
     let all = api.operator.listeners();
-    all.iter().filter(|listener| listener.protocol == Protocol::Http).map(context).collect()
+    all.iter().filter(|listener| matches!(listener.protocol, Protocol::Http | Protocol::Https)).map(context).collect()
 }
 
 fn context(listener: &ListenerInfo) -> Value {

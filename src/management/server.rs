@@ -28,6 +28,7 @@ use tracing::{error, info, warn};
 use super::request::Ends;
 use super::routes::Service;
 use crate::server::operator::Operator;
+use crate::server::tls::Acceptor;
 
 /// Threads: one may be busy with a large listing while another answers.
 const THREADS: usize = 2;
@@ -52,6 +53,13 @@ pub(crate) struct Management {
     thread: Option<JoinHandle<()>>,
 }
 
+/// Where clients come in, over TLS if there is an acceptor for it.
+#[derive(Debug)]
+pub(crate) struct Door {
+    pub(crate) listener: StdListener,
+    pub(crate) tls: Option<Arc<Acceptor>>,
+}
+
 /// Opens a listener.
 pub(crate) fn bind(address: SocketAddr) -> Result<StdListener, String> {
     let open = || {
@@ -64,12 +72,8 @@ pub(crate) fn bind(address: SocketAddr) -> Result<StdListener, String> {
 
 impl Management {
     /// Serves the API on these listeners, and the metrics on those.
-    pub(crate) fn start(
-        listeners: Vec<StdListener>,
-        metrics: Vec<StdListener>,
-        operator: Operator,
-    ) -> Result<Self, String> {
-        let addresses: Result<Vec<_>, _> = listeners.iter().map(StdListener::local_addr).collect();
+    pub(crate) fn start(doors: Vec<Door>, metrics: Vec<Door>, operator: Operator) -> Result<Self, String> {
+        let addresses: Result<Vec<_>, _> = doors.iter().map(|door| door.listener.local_addr()).collect();
         let addresses = addresses.map_err(|cause| cause.to_string())?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(THREADS)
@@ -80,7 +84,7 @@ impl Management {
         let stop = CancellationToken::new();
         let (stopping, named) = (stop.clone(), addresses.clone());
         let thread = std::thread::Builder::new().name("management".to_owned()).spawn(move || {
-            let services = [(listeners, Service::new(operator.clone())), (metrics, Service::metrics(operator))];
+            let services = [(doors, Service::new(operator.clone())), (metrics, Service::metrics(operator))];
             runtime.block_on(serve(services, stopping));
             for address in named {
                 info!(%address, "the management HTTP API is closed");
@@ -116,16 +120,15 @@ impl Drop for Management {
     }
 }
 
-async fn serve(services: [(Vec<StdListener>, Service); 2], stop: CancellationToken) {
+async fn serve(services: [(Vec<Door>, Service); 2], stop: CancellationToken) {
     let (tasks, places) = (TaskTracker::new(), Arc::new(Semaphore::new(CONNECTIONS_MAX)));
-    let each = services
-        .into_iter()
-        .flat_map(|(listeners, service)| listeners.into_iter().map(move |listener| (listener, service.clone())));
-    for (listener, service) in each {
+    let each =
+        services.into_iter().flat_map(|(doors, service)| doors.into_iter().map(move |door| (door, service.clone())));
+    for (Door { listener, tls }, service) in each {
         match TcpListener::from_std(listener) {
             Ok(listener) => {
                 let (service, stop, places) = (service.clone(), stop.clone(), places.clone());
-                tasks.spawn(accept(listener, service, stop, places, tasks.clone()));
+                tasks.spawn(accept(listener, tls, service, stop, places, tasks.clone()));
             }
             Err(cause) => error!(%cause, "a listener of the management API cannot be used"),
         }
@@ -137,6 +140,7 @@ async fn serve(services: [(Vec<StdListener>, Service); 2], stop: CancellationTok
 
 async fn accept(
     listener: TcpListener,
+    tls: Option<Arc<Acceptor>>,
     service: Service,
     stop: CancellationToken,
     places: Arc<Semaphore>,
@@ -154,9 +158,15 @@ async fn accept(
                 if let Err(cause) = socket.set_nodelay(true) {
                     info!(%peer, %cause, "socket option refused");
                 }
-                let (service, stop) = (service.clone(), stop.clone());
+                let (service, stop, tls) = (service.clone(), stop.clone(), tls.clone());
                 tasks.spawn(async move {
-                    connection(socket, ends, service, stop).await;
+                    match tls {
+                        None => connection(socket, ends, service, stop).await,
+                        Some(acceptor) => match acceptor.accept(socket, HEAD_TIMEOUT).await {
+                            Ok(stream) => connection(stream, ends, service, stop).await,
+                            Err(cause) => tracing::debug!(%peer, %cause, "no TLS for the management API"),
+                        },
+                    }
                     drop(place);
                 });
             }

@@ -199,17 +199,24 @@ impl Registry {
     /// Sets the memory that the process may use (`set_vm_memory_high_watermark`); in effect at once, until a restart.
     pub(crate) fn set_memory_limit(&self, limit: Limit) {
         info!(?limit, "memory limit set");
-        self.set_limits(|limits| limits.memory = limit);
+        self.change_live(|live| {
+            live.resource_limits.memory = limit;
+            live.set_by_operator("vm_memory_high_watermark");
+        });
     }
 
     /// Sets the space that must be free on the disk (`set_disk_free_limit`); in effect at once, until a restart.
     pub(crate) fn set_disk_free_limit(&self, limit: Limit) {
         info!(?limit, "limit of free disk space set");
-        self.set_limits(|limits| limits.disk_free = limit);
+        self.change_live(|live| {
+            live.resource_limits.disk_free = limit;
+            live.set_by_operator("disk_free_limit");
+        });
     }
 
-    fn set_limits(&self, set: impl FnOnce(&mut ResourceLimits)) {
-        self.update_alarms(|state| set(&mut state.limits));
+    /// Lets other limits count at once.
+    pub(super) fn limit_resources(&self, limits: ResourceLimits) {
+        self.update_alarms(|state| state.limits = limits);
         self.alarms.limits_changed.notify_one();
     }
 
@@ -282,7 +289,7 @@ pub(super) fn look(registry: &Registry, meter: &mut Meter) {
 /// Looks at memory and disk again and again, until the task is aborted.
 pub(super) async fn run(registry: Arc<Registry>, mut meter: Meter) {
     loop {
-        let pause = pause(registry.alarms.state.lock().distance(), registry.config.monitor_interval);
+        let pause = pause(registry.alarms.state.lock().distance(), registry.live().monitor_interval);
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = registry.alarms.limits_changed.notified() => {}

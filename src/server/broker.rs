@@ -13,10 +13,12 @@ use tracing::info;
 
 use super::alarms::{Meter, ResourceStatus};
 use super::directory::hash_password;
-use super::operator::{LogControl, Operator, Protocol, ServedAddress};
+use super::listener::Door;
+use super::operator::{LogControl, Operator, Protocol, ServedAddress, SettingsControl};
 use super::registry::Registry;
+use super::tls::{self, Acceptor};
 use super::{alarms, budget, clock, listener, statistics, timer};
-use crate::config::{Config, ControlSocket, DataDir, Limit};
+use crate::config::{Config, ControlSocket, DataDir, Limit, Settings};
 #[cfg(unix)]
 use crate::control::{self, server::ControlServer};
 use crate::definitions;
@@ -46,7 +48,7 @@ impl std::error::Error for StartError {}
 #[derive(Debug)]
 pub struct Broker {
     registry: Arc<Registry>,
-    addresses: Vec<SocketAddr>,
+    served: Vec<ServedAddress>,
     tasks: TaskTracker,
     stop: CancellationToken,
     failed: CancellationToken,
@@ -73,17 +75,9 @@ impl Broker {
     /// # });
     /// ```
     pub async fn start(config: Config) -> Result<Self, StartError> {
-        let mut listeners = Vec::new();
-        for address in &config.listen {
-            match listener::bind(*address).await {
-                Ok(listener) => listeners.push(listener),
-                // A machine without IPv6 still gets a broker on the default addresses.
-                Err(cause) if config.listen_is_default && address.is_ipv6() => info!(cause, "not listening"),
-                Err(cause) => return Err(StartError(cause)),
-            }
-        }
-        let management_listeners = bind_management(&config)?;
-        let metrics_listeners = bind_metrics(&config)?;
+        let doors = bind_amqp(&config)?;
+        let management_doors = bind_management(&config)?;
+        let metrics_doors = bind_metrics(&config)?;
         let failed = CancellationToken::new();
         let (store, recovered): (Arc<dyn Store>, Recovered) = match &config.data_dir {
             DataDir::Ephemeral => (Arc::new(MemoryStore::default()), Recovered { clean: true, ..Recovered::default() }),
@@ -99,34 +93,39 @@ impl Broker {
         let mut meter = Meter::new(&registry.config.data_dir, registry.config.resource_limits.total_memory);
         alarms::look(&registry, &mut meter);
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        let mut addresses = Vec::new();
-        for listener in &listeners {
-            addresses.push(listener.local_addr().map_err(|cause| StartError(cause.to_string()))?);
+        let mut served = Vec::new();
+        for door in &doors {
+            let address = door.listener.local_addr().map_err(|cause| StartError(cause.to_string()))?;
+            let protocol = if door.tls.is_some() { Protocol::AmqpOverTls } else { Protocol::Amqp };
+            served.push(ServedAddress { address, protocol });
         }
-        let mut served: Vec<ServedAddress> =
-            addresses.iter().map(|address| ServedAddress { address: *address, protocol: Protocol::Amqp }).collect();
-        for listener in &management_listeners {
-            let address = listener.local_addr().map_err(|cause| StartError(cause.to_string()))?;
-            served.push(ServedAddress { address, protocol: Protocol::Http });
+        for door in &management_doors {
+            let address = door.listener.local_addr().map_err(|cause| StartError(cause.to_string()))?;
+            let protocol = if door.tls.is_some() { Protocol::Https } else { Protocol::Http };
+            served.push(ServedAddress { address, protocol });
         }
-        for listener in &metrics_listeners {
-            let address = listener.local_addr().map_err(|cause| StartError(cause.to_string()))?;
-            served.push(ServedAddress { address, protocol: Protocol::Prometheus });
+        for door in &metrics_doors {
+            let address = door.listener.local_addr().map_err(|cause| StartError(cause.to_string()))?;
+            let protocol = if door.tls.is_some() { Protocol::PrometheusOverTls } else { Protocol::Prometheus };
+            served.push(ServedAddress { address, protocol });
         }
-        let operator = Operator::new(registry.clone(), served);
+        let operator = Operator::new(registry.clone(), served.clone());
+        let of_amqp = doors.iter().find_map(|door| door.tls.clone());
+        let of_http = management_doors.iter().chain(&metrics_doors).filter_map(|door| door.tls.clone());
+        of_amqp.into_iter().chain(of_http).for_each(|acceptor| operator.add_acceptor(acceptor));
         if let Some(path) = &registry.config.load_definitions {
             load_definitions(&operator, path).await?;
         }
         #[cfg(unix)]
         let control = open_control(&registry.config, &operator)?;
-        for (listener, address) in listeners.into_iter().zip(addresses.iter().copied()) {
-            info!(%address, "listening for AMQP 0-9-1");
-            tasks.spawn(listener::run(listener, registry.clone(), tasks.clone(), stop.clone()));
+        for (door, ServedAddress { address, protocol }) in doors.into_iter().zip(&served) {
+            info!(%address, "listening for {}", protocol.purpose());
+            tasks.spawn(listener::run(door, registry.clone(), tasks.clone(), stop.clone()));
         }
-        let management = if management_listeners.is_empty() && metrics_listeners.is_empty() {
+        let management = if management_doors.is_empty() && metrics_doors.is_empty() {
             None
         } else {
-            let management = Management::start(management_listeners, metrics_listeners, operator.clone());
+            let management = Management::start(management_doors, metrics_doors, operator.clone());
             Some(Box::new(management.map_err(StartError)?))
         };
         let timer = tokio::spawn(timer::run(registry.clone()));
@@ -135,7 +134,7 @@ impl Broker {
         let statistics = start_statistics(&registry)?;
         Ok(Self {
             registry,
-            addresses,
+            served,
             tasks,
             stop,
             failed,
@@ -155,7 +154,13 @@ impl Broker {
     /// # Panics
     /// When the configuration had no listener.
     pub fn amqp_addr(&self) -> SocketAddr {
-        self.addresses[0]
+        self.served[0].address
+    }
+
+    /// The addresses where AMQP is spoken over TLS.
+    pub fn amqps_addrs(&self) -> Vec<SocketAddr> {
+        let over_tls = self.served.iter().filter(|served| served.protocol == Protocol::AmqpOverTls);
+        over_tls.map(|served| served.address).collect()
     }
 
     /// The address of the management HTTP API's first listener, if it has one.
@@ -250,9 +255,21 @@ impl Broker {
         self.operator.stop_requested().await;
     }
 
-    /// Says how the level of the log is changed, for operators who want it changed.
+    /// Says how what is logged is changed, by directives of `tracing`, for operators who want it changed.
     pub fn control_log(&self, set_level: impl Fn(&str) -> Result<(), String> + Send + Sync + 'static) {
         self.operator.control_log(LogControl::new(set_level));
+    }
+
+    /// Says how the configuration is loaded again, for operators who have changed it.
+    pub fn control_settings(&self, load: impl Fn() -> Result<Settings, String> + Send + Sync + 'static) {
+        self.operator.control_settings(SettingsControl::new(load));
+    }
+
+    /// Loads the configuration and all certificates again. What can change does; the rest, and what cannot be used, is
+    /// named in the log.
+    pub async fn reload(&self) {
+        // Its outcome is in the log.
+        let _done = self.operator.reload_apart().await;
     }
 
     /// Stops in good order: no new connections, every client is told (320), what is durable is on disk.
@@ -302,36 +319,66 @@ fn start_statistics(registry: &Arc<Registry>) -> Result<mpsc::Sender<()>, StartE
 }
 
 /// Opens the listeners of the metrics, as [`bind_management`] does.
-fn bind_metrics(config: &Config) -> Result<Vec<std::net::TcpListener>, StartError> {
-    let mut listeners = Vec::new();
+fn bind_metrics(config: &Config) -> Result<Vec<management::Door>, StartError> {
+    let mut doors = Vec::new();
     for address in &config.prometheus.listen {
         match management::bind(*address) {
             Ok(listener) => {
                 info!(%address, "listening for Prometheus");
-                listeners.push(listener);
+                doors.push(management::Door { listener, tls: None });
             }
             Err(cause) if config.prometheus.listen_is_default => tracing::warn!(cause, "not listening"),
             Err(cause) => return Err(StartError(cause)),
         }
     }
-    Ok(listeners)
+    if let Some(address) = config.prometheus_ssl.address() {
+        let acceptor = Acceptor::new("prometheus.ssl", &config.prometheus_ssl.tls, tls::HTTP).map_err(StartError)?;
+        let listener = management::bind(address).map_err(StartError)?;
+        info!(%address, "listening for Prometheus over TLS");
+        doors.push(management::Door { listener, tls: Some(acceptor) });
+    }
+    Ok(doors)
 }
 
 /// Opens the listeners of the management API. Those that were asked for must be there; of the default ones another broker
 /// on this machine may have taken the port.
-fn bind_management(config: &Config) -> Result<Vec<std::net::TcpListener>, StartError> {
-    let mut listeners = Vec::new();
+fn bind_management(config: &Config) -> Result<Vec<management::Door>, StartError> {
+    let mut doors = Vec::new();
     for address in &config.management.listen {
         match management::bind(*address) {
             Ok(listener) => {
                 info!(%address, "listening for the management HTTP API");
-                listeners.push(listener);
+                doors.push(management::Door { listener, tls: None });
             }
             Err(cause) if config.management.listen_is_default => tracing::warn!(cause, "not listening"),
             Err(cause) => return Err(StartError(cause)),
         }
     }
-    Ok(listeners)
+    if let Some(address) = config.management_ssl.address() {
+        let acceptor = Acceptor::new("management.ssl", &config.management_ssl.tls, tls::HTTP).map_err(StartError)?;
+        let listener = management::bind(address).map_err(StartError)?;
+        info!(%address, "listening for the management HTTP API over TLS");
+        doors.push(management::Door { listener, tls: Some(acceptor) });
+    }
+    Ok(doors)
+}
+
+/// Opens the listeners for AMQP.
+fn bind_amqp(config: &Config) -> Result<Vec<Door>, StartError> {
+    let tls = (!config.tls_listen.is_empty()).then(|| Acceptor::new("ssl_options", &config.tls, tls::AMQP));
+    let tls = tls.transpose().map_err(StartError)?;
+    let mut doors = Vec::new();
+    let addresses = config.listen.iter().map(|address| (address, None));
+    let tls_addresses = config.tls_listen.iter().map(|address| (address, tls.clone()));
+    for (address, tls) in addresses.chain(tls_addresses) {
+        match listener::bind(*address, config.sockets.backlog) {
+            Ok(listener) => doors.push(Door { listener, tls }),
+            // A machine without IPv6 still gets a broker on the default addresses.
+            Err(cause) if config.listen_is_default && address.is_ipv6() => info!(cause, "not listening"),
+            Err(cause) => return Err(StartError(cause)),
+        }
+    }
+    Ok(doors)
 }
 
 /// Takes in the definitions that the configuration names, before anybody can connect.

@@ -2,13 +2,13 @@
 //!
 //! Lock order: the directory, then a vhost's state, then a queue cell.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use leveret_protocol::ShortString;
 use tracing::info;
 
 use super::clock;
+use super::connection::Ends;
 use super::logins::LoginProtocol;
 use super::outbox::Event;
 use super::quota::{Permit, Quota};
@@ -292,16 +292,33 @@ impl Registry {
     }
 
     /// Whether this user may log in with this password from this address; else the reason, for the log.
-    pub(super) fn check_login(&self, user: &ShortString, password: &[u8], from: IpAddr) -> Result<(), String> {
+    pub(super) fn check_login(&self, user: &ShortString, password: &[u8], ends: Ends) -> Result<(), String> {
         let name = user.to_string();
         let known = self.with_directory(|directory| directory.authenticate(&name, password).map(|_| ()));
-        let checked = match known {
-            Err(cause) => Err(cause.to_string()),
-            Ok(()) if self.config.may_log_in_from(&name, from) => Ok(()),
-            Ok(()) => Err("this user may log in from this machine only".to_owned()),
-        };
+        let checked = known.map_err(|cause| cause.to_string()).and_then(|()| self.check_origin(&name, ends));
         self.logins.count(LoginProtocol::Amqp, checked.is_ok());
         checked
+    }
+
+    /// Whether somebody whose certificate was found good may log in as the user that it names.
+    pub(super) fn check_certified_login(&self, user: &ShortString, ends: Ends) -> Result<(), String> {
+        let name = user.to_string();
+        let known = self.with_directory(|directory| directory.user(&name).is_some());
+        let known = if known { Ok(()) } else { Err("there is no such user".to_owned()) };
+        let checked = known.and_then(|()| self.check_origin(&name, ends));
+        self.logins.count(LoginProtocol::Amqp, checked.is_ok());
+        checked
+    }
+
+    /// What a proxy says does not make a connection one from this machine, unless the proxy is here too.
+    fn check_origin(&self, user: &str, ends: Ends) -> Result<(), String> {
+        let live = self.live();
+        let may_from = |address| live.may_log_in_from(user, address);
+        if may_from(ends.peer.ip()) && ends.via.is_none_or(may_from) {
+            Ok(())
+        } else {
+            Err("this user may log in from this machine only".to_owned())
+        }
     }
 
     /// connection.open: takes a connection's share of the broker's, its vhost's and its user's limits, and checks that the

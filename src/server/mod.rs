@@ -12,6 +12,7 @@ pub(crate) mod logins;
 pub(crate) mod operator;
 mod outbox;
 mod placing;
+mod proxy;
 mod queue_cell;
 mod quota;
 pub(crate) mod registry;
@@ -20,7 +21,9 @@ mod scan;
 pub(crate) mod statistics;
 mod stream_cell;
 mod timer;
+pub(crate) mod tls;
 mod transfer;
+mod waiting_room;
 mod work;
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ use super::quota::Quota;
 use super::replies::Replies;
 use super::statistics::{Event as Happened, ExchangeStatistics, Statistics, VhostTotals};
 use super::timer::Timer;
+use super::waiting_room::WaitingRoom;
 use super::work::Work;
 use crate::config::Config;
 use crate::engine::directory::{Access, Directory, DirectoryChange, Record};
@@ -143,7 +144,12 @@ impl Waiter for Barrier {
 /// What all connections share.
 #[derive(Debug)]
 pub(crate) struct Registry {
+    /// The configuration at the start.
     pub(crate) config: Config,
+    /// The configuration now: what a reload or an operator changed is different.
+    live: RwLock<Arc<Config>>,
+    /// Connections that have not logged in.
+    pub(super) waiting_room: Arc<WaitingRoom>,
     pub(crate) store: Arc<dyn Store>,
     pub(super) timer: Timer,
     pub(super) directory: RwLock<Directory>,
@@ -196,10 +202,32 @@ impl Registry {
             draining: AtomicBool::new(false),
             logins: Logins::default(),
             random: AtomicU64::new(seed),
+            live: RwLock::new(Arc::new(config.clone())),
+            waiting_room: WaitingRoom::new(config.handshake_connections_max),
             config,
         });
         registry.restore(recovered, now);
         registry
+    }
+
+    /// The configuration as it is now.
+    pub(crate) fn live(&self) -> Arc<Config> {
+        self.live.read().clone()
+    }
+
+    /// Changes the configuration of the running broker; what follows from it counts at once.
+    pub(super) fn change_live(&self, change: impl FnOnce(&mut Config)) {
+        let live = {
+            let mut live = self.live.write();
+            let mut new = (**live).clone();
+            change(&mut new);
+            *live = Arc::new(new);
+            live.clone()
+        };
+        self.connection_quota.limit(live.node_limits.connections.map(u64::from));
+        self.channel_quota.limit(live.node_limits.channels.map(u64::from));
+        self.waiting_room.resize(live.handshake_connections_max);
+        self.limit_resources(live.resource_limits);
     }
 
     /// Puts back vhosts, users, rights and policies; a broker without any starts with the configured ones.
@@ -412,7 +440,7 @@ impl Registry {
 
     /// Refuses one exchange more than the configured limit. Exchanges declared at the same moment may both get through.
     pub(super) fn check_exchange_limit(&self, vhost: &VhostCell, exchange: &ShortString) -> Result<(), AmqpError> {
-        let Some(max) = self.config.exchange_limit else { return Ok(()) };
+        let Some(max) = self.live().exchange_limit else { return Ok(()) };
         if vhost.state.read().check_exchange(exchange).is_ok() {
             return Ok(());
         }
@@ -495,7 +523,7 @@ impl Registry {
         let name = declaration.name.clone();
         let missing = || AmqpError::QueueNotFound { queue: name.clone(), vhost: vhost.name.clone() };
         self.define(vhost, waiter, |state| {
-            let next_id = || match self.config.queue_limit {
+            let next_id = || match self.live().queue_limit {
                 Some(max) if self.queues.len() as u64 >= max => Err(AmqpError::BadArgument(format!(
                     "cannot declare queue '{name}': queue limit in cluster ({max}) is reached"
                 ))),

@@ -180,7 +180,8 @@ fn checks_look_at_the_listeners() {
     let environment = check(&["environment"]).out;
     assert!(environment.contains("default_user = guest (default)\n"), "{environment}");
     assert!(environment.contains("listeners.tcp.1 = 127.0.0.1:0 (flag --listen)\n"), "{environment}");
-    assert!(!check(&["environment"]).out.contains("default_pass"));
+    assert!(environment.contains("default_pass = ******** (default)\n"), "{environment}");
+    assert_eq!(check(&["effective_config"]).out.lines().skip(1).count(), environment.lines().skip(1).count());
 }
 
 #[test]

@@ -7,5 +7,6 @@
 
 mod broker;
 mod commands;
+mod configuration;
 mod messages;
 mod recorded;

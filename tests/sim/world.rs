@@ -26,7 +26,7 @@ use crate::engine::exchange::Destination;
 use crate::engine::message::Timestamp;
 use crate::engine::vhost::ConnectionId;
 use crate::server::clock::simulated;
-use crate::server::connection::{self, Ends};
+use crate::server::connection::{self, Arrival, Ends};
 use crate::server::registry::Registry;
 use crate::server::timer;
 use crate::store::stepped::{Step, Stepped};
@@ -215,8 +215,9 @@ impl World {
         let client = &mut self.clients[at];
         client.connect(heartbeat);
         let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, u16::try_from(1024 + at).expect("few clients")));
-        let ends = Ends { peer, local: SocketAddr::from((Ipv4Addr::LOCALHOST, 5672)) };
-        let future = Box::pin(connection::serve(client.wire.socket(), ends, broker.registry.clone()));
+        let ends = Ends { peer, local: SocketAddr::from((Ipv4Addr::LOCALHOST, 5672)), via: None };
+        let arrival = Arrival::new(ends, &broker.registry);
+        let future = Box::pin(connection::serve(client.wire.socket(), arrival, broker.registry.clone()));
         broker.tasks[at] = Some(Task { future, flag: Flag::raised() });
         self.trace.note(format!("client {at} connects"));
     }

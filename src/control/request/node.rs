@@ -25,6 +25,10 @@ pub(crate) enum NodeRequest {
     Drain { patience_ms: u64 },
     /// Puts it back into service.
     Revive,
+    /// The certificates that its listeners use.
+    Certificates,
+    /// Loads the configuration and certificates again.
+    Reload,
     /// Stops it in good order.
     Stop,
     /// Changes the level of its log.
@@ -46,6 +50,8 @@ impl NodeRequest {
             Self::Environment => return json(operator.environment()),
             Self::Drain { patience_ms } => return json(operator.drain(Duration::from_millis(patience_ms)).await),
             Self::Revive => operator.revive(),
+            Self::Certificates => return json(operator.certificates()),
+            Self::Reload => return json(operator.reload_apart().await?),
             Self::Stop => operator.request_stop(),
             Self::SetMemoryLimit { limit } => operator.set_memory_limit(limit),
             Self::SetDiskFreeLimit { limit } => operator.set_disk_free_limit(limit),

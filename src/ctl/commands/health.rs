@@ -7,12 +7,15 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::{CTL, DIAGNOSTICS};
+use crate::control::request::{NodeRequest, Request};
 use crate::ctl::Tool;
 use crate::ctl::call::Call;
 use crate::ctl::failure::{Failure, UNAVAILABLE};
 use crate::ctl::output::Output;
 use crate::ctl::table::{Command, Group};
+use crate::server::clock;
 use crate::server::operator::{ListenerInfo, NodeInfo};
+use crate::server::tls::Held;
 
 /// How long a listener may take to accept.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -247,11 +250,28 @@ fn check_protocol_listener(call: &mut Call<'_>) -> Result<Output, Failure> {
     ))
 }
 
+/// Days of the units in which a time to come may be given.
+const UNITS: [(&str, u64); 4] = [("days", 1), ("weeks", 7), ("months", 30), ("years", 365)];
+
 fn check_certificate_expiration(call: &mut Call<'_>) -> Result<Output, Failure> {
+    let within = call.own("within").unwrap_or("4").to_owned();
+    let unit = call.own("unit").unwrap_or("weeks").to_owned();
+    let days = UNITS.iter().find(|(name, _)| *name == unit).map(|(_, days)| *days).ok_or_else(|| {
+        call.invalid(&format!("unit '{unit}' is not supported. Please use one of: days, weeks, months, years"))
+    })?;
+    let periods: u64 = within.parse().map_err(|_| call.invalid(&format!("'{within}' is no number of {unit}")))?;
     let node = call.node();
     call.banner(&format!("Checking certificate expiration on node {node} ..."))?;
-    super::node::info(call)?;
-    Ok(Output::Message("No listener uses TLS: there are no certificates that could expire.".to_owned()))
+    let held: Vec<Held> = call.ask(&Request::Node(NodeRequest::Certificates))?;
+    let horizon = clock::now().as_millis() / 1000 + periods.saturating_mul(days).saturating_mul(24 * 3600);
+    let expiring: Vec<&Held> = held.iter().filter(|held| held.expires_at <= horizon).collect();
+    let label = if periods == 1 { unit.trim_end_matches('s') } else { &unit };
+    if expiring.is_empty() {
+        return Ok(Output::Message(format!("No certificates are expiring within {within} {label}.")));
+    }
+    let lines = expiring.iter().map(|held| format!("{}: {} of {}", held.listener, held.subject, held.file));
+    let lines = lines.collect::<Vec<_>>().join("\n");
+    Err(Failure::error(UNAVAILABLE, format!("Certificates expiring within {within} {label}:\n{lines}")))
 }
 
 fn node_health_check(call: &mut Call<'_>) -> Result<Output, Failure> {

@@ -14,7 +14,7 @@ use crate::ctl::failure::{Failure, TEMPORARY, UNAVAILABLE};
 use crate::ctl::output::Output;
 use crate::ctl::parse::Patience;
 use crate::ctl::table::{Command, Group};
-use crate::server::operator::{ListenerInfo, NodeInfo};
+use crate::server::operator::{ListenerInfo, NodeInfo, Reloaded};
 
 /// How often a broker that is awaited is tried.
 const POLL: Duration = Duration::from_millis(100);
@@ -144,6 +144,26 @@ pub(super) const COMMANDS: &[Command] = &[
         args: (0, 0),
         switches: &[],
         run: environment,
+    },
+    Command {
+        name: "effective_config",
+        group: Group::Configuration,
+        tools: BOTH,
+        usage: "",
+        about: "Displays the effective configuration, and where it comes from",
+        args: (0, 0),
+        switches: &[],
+        run: environment,
+    },
+    Command {
+        name: "reload",
+        group: Group::Configuration,
+        tools: CTL,
+        usage: "[--timeout <timeout>]",
+        about: "Loads the configuration and all certificates again, and says what waits for a restart",
+        args: (0, 0),
+        switches: &[],
+        run: reload,
     },
     Command {
         name: "stop",
@@ -506,6 +526,29 @@ fn environment(call: &mut Call<'_>) -> Result<Output, Failure> {
     let settings: Vec<Setting> = call.ask(&Request::Node(NodeRequest::Environment))?;
     let text = settings.iter().map(Setting::to_string).collect::<Vec<_>>().join("\n");
     Ok(Output::Value { text, json: json!(settings) })
+}
+
+fn reload(call: &mut Call<'_>) -> Result<Output, Failure> {
+    call.banner(&format!("Loading the configuration of node {} again ...", call.node()))?;
+    let done: Reloaded = call.ask(&Request::Node(NodeRequest::Reload))?;
+    let mut lines = Vec::new();
+    for (what, names) in [
+        ("changed", &done.changed),
+        ("certificates read again", &done.certificates),
+        ("waits for a restart", &done.waiting),
+        ("refused, and stays as it was", &done.refused),
+    ] {
+        lines.extend(names.iter().map(|name| format!("{what}: {name}")));
+    }
+    if lines.is_empty() {
+        lines.push("nothing has changed".to_owned());
+    }
+    let text = lines.join("\n");
+    if done.refused.is_empty() {
+        Ok(Output::Value { text, json: json!(done) })
+    } else {
+        Err(Failure::error(UNAVAILABLE, text))
+    }
 }
 
 fn stop(call: &mut Call<'_>) -> Result<Output, Failure> {

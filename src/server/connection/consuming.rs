@@ -51,7 +51,7 @@ impl Session {
         if self.channels[index].has_consumer(&tag) {
             return Err(AmqpError::ConsumerTagInUse(tag));
         }
-        if let Some(max) = self.registry.config.consumer_max_per_channel
+        if let Some(max) = self.registry.live().consumer_max_per_channel
             && self.channels[index].consumers.len() >= max
         {
             return Err(AmqpError::TooManyConsumers { max });

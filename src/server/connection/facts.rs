@@ -1,5 +1,7 @@
 //! What there is to see of a connection: facts that never change, and figures that it is asked for.
 
+use std::sync::Arc;
+
 use leveret_protocol::{ChannelId, FieldTable, FieldValue, ShortString};
 
 use super::Ends;
@@ -10,12 +12,15 @@ use crate::engine::message::Timestamp;
 use crate::engine::statistics::{Count, Counts, Rates};
 use crate::engine::vhost::ConnectionId;
 use crate::server::clock;
+use crate::server::tls::TlsFacts;
 
 /// What never changes about an open connection.
 #[derive(Debug)]
 pub(crate) struct ConnectionFacts {
     pub(crate) id: ConnectionId,
     pub(crate) ends: Ends,
+    /// What was agreed in its TLS handshake, if it speaks TLS.
+    pub(crate) tls: Option<Arc<TlsFacts>>,
     pub(crate) user: ShortString,
     pub(crate) vhost: ShortString,
     /// The SASL mechanism of the login.

@@ -17,17 +17,15 @@ use leveret_protocol::{
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tracing::info;
 
+use super::Arrival;
 use super::session::{Failure, NO_IDS, decode_failure};
-use crate::engine::handshake::{
-    ClientCapabilities, Credentials, Limits, MECHANISMS, MECHANISMS_WITHOUT_ANONYMOUS, credentials,
-};
+use crate::config::Config;
+use crate::engine::handshake::{Claim, ClientCapabilities, Credentials, Limits, Mechanism, claim};
 use crate::engine::vhost::long_string;
 use crate::error::AmqpError;
 use crate::server::directory::Admission;
 use crate::server::registry::{Registry, VhostCell};
 
-/// Octets of a frame's payload before the limits are negotiated.
-const FRAME_MAX_BEFORE_TUNE: u32 = 8192;
 /// How long a socket stays open after a failed login.
 const FAILURE_LINGER: Duration = Duration::from_secs(3);
 /// The older protocol header that clients of 0-9 send; what follows is 0-9-1.
@@ -71,6 +69,9 @@ struct Handshake<'a, S> {
     socket: &'a mut S,
     input: &'a mut BytesMut,
     registry: &'a Arc<Registry>,
+    /// The configuration as it is now.
+    config: Arc<Config>,
+    arrival: &'a Arrival,
     peer: SocketAddr,
 }
 
@@ -79,46 +80,65 @@ pub(super) async fn open<S: AsyncRead + AsyncWrite + Unpin>(
     socket: &mut S,
     input: &mut BytesMut,
     registry: &Arc<Registry>,
-    peer: SocketAddr,
+    arrival: &Arrival,
 ) -> Option<Opened> {
-    let limit = registry.config.handshake_timeout;
-    let mut handshake = Handshake { socket, input, registry, peer };
-    let refusal = match tokio::time::timeout(limit, handshake.run()).await {
-        Ok(Ok(opened)) => return Some(opened),
-        Ok(Err(refusal)) => refusal,
-        Err(_) => {
-            info!(%peer, "connection closed: the handshake took too long");
+    let peer = arrival.ends.peer;
+    let mut handshake = Handshake { socket, input, registry, config: registry.live(), arrival, peer };
+    let ended = async {
+        match &arrival.place {
+            Some(place) => place.ended().await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::pin!(ended);
+    let refusal = tokio::select! {
+        // Its own progress counts first: this also keeps the simulated world in order.
+        biased;
+        done = tokio::time::timeout_at(arrival.deadline, handshake.run()) => match done {
+            Ok(Ok(opened)) => return Some(opened),
+            Ok(Err(refusal)) => refusal,
+            Err(_) => {
+                info!(%peer, "connection closed: the handshake took too long");
+                return None;
+            }
+        },
+        () = &mut ended => {
+            info!(%peer, "connection closed: too many have not logged in");
             return None;
         }
     };
-    handshake.refuse(refusal).await;
+    tokio::select! {
+        biased;
+        () = handshake.refuse(refusal) => {}
+        () = &mut ended => {}
+    }
     None
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Handshake<'_, S> {
     async fn run(&mut self) -> Result<Opened, Refusal> {
         self.protocol_header().await?;
-        let anonymous = self.registry.config.anonymous_login.is_some();
-        let mechanisms = if anonymous { MECHANISMS } else { MECHANISMS_WITHOUT_ANONYMOUS };
+        let offered = self.offered();
+        let mechanisms: Vec<&str> = offered.iter().map(|mechanism| mechanism.name()).collect();
         self.send(connection::Start {
             version_major: 0,
             version_minor: 9,
             server_properties: server_properties(self.registry),
-            mechanisms: LongString::from_static(mechanisms),
+            mechanisms: LongString::try_from(mechanisms.join(" ")).expect("a few words"),
             locales: LongString::from_static("en_US"),
         })
         .await?;
-        let start_ok = match self.method("starting", FRAME_MAX_BEFORE_TUNE).await? {
+        let initial_frame_max = self.config.initial_frame_max;
+        let start_ok = match self.method("starting", initial_frame_max).await? {
             Method::ConnectionStartOk(start_ok) => start_ok,
             other => return Err(unexpected(&other, "starting")),
         };
         let capabilities = ClientCapabilities::from_properties(&start_ok.client_properties);
-        let user = self.log_in(&start_ok, capabilities)?;
-        let config = &self.registry.config;
+        let user = self.log_in(&start_ok, capabilities, &offered)?;
         let proposed = Limits {
-            channel_max: config.channel_max,
-            frame_max: config.frame_max,
-            heartbeat_seconds: config.heartbeat_seconds,
+            channel_max: self.config.channel_max,
+            frame_max: self.config.frame_max,
+            heartbeat_seconds: self.config.heartbeat_seconds,
         };
         self.send(connection::Tune {
             channel_max: proposed.channel_max,
@@ -126,7 +146,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Handshake<'_, S> {
             heartbeat: proposed.heartbeat_seconds,
         })
         .await?;
-        let limits = match self.method("tuning", FRAME_MAX_BEFORE_TUNE).await? {
+        let limits = match self.method("tuning", initial_frame_max).await? {
             Method::ConnectionTuneOk(answer) => proposed.agree(&answer).map_err(|error| {
                 Refusal::Close(Failure::new(error, (connection::Tune::CLASS, connection::Tune::METHOD)))
             })?,
@@ -217,19 +237,30 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Handshake<'_, S> {
         }
     }
 
-    fn log_in(&self, start_ok: &connection::StartOk, capabilities: ClientCapabilities) -> Result<ShortString, Refusal> {
+    /// The mechanisms that this client may choose from.
+    fn offered(&self) -> Vec<Mechanism> {
+        let is_possible = |mechanism: &Mechanism| match mechanism {
+            Mechanism::Plain | Mechanism::AmqPlain => true,
+            Mechanism::Anonymous => self.config.anonymous_login.is_some(),
+            // Also to a client without a certificate, which then learns better why it is refused. RabbitMQ does the same.
+            Mechanism::External => self.arrival.tls.is_some(),
+        };
+        self.config.auth_mechanisms.iter().copied().filter(is_possible).collect()
+    }
+
+    fn log_in(
+        &self,
+        start_ok: &connection::StartOk,
+        capabilities: ClientCapabilities,
+        offered: &[Mechanism],
+    ) -> Result<ShortString, Refusal> {
         let mechanism = &start_ok.mechanism;
-        let anonymous = self.registry.config.anonymous_login.as_ref().map(|(user, password)| Credentials {
-            user: user.as_bytes().to_vec(),
-            password: password.as_bytes().to_vec(),
-        });
-        let found = credentials(mechanism.as_bytes(), start_ok.response.as_bytes(), anonymous);
-        let Credentials { user, password } = found.map_err(|cause| {
+        let claimed = claim(mechanism.as_bytes(), start_ok.response.as_bytes(), offered).map_err(|cause| {
             info!(peer = %self.peer, %mechanism, ?cause, "login refused: no credentials");
             Refusal::Brake
         })?;
-        let name = ShortString::try_from(user).unwrap_or_default();
-        match self.registry.check_login(&name, &password, self.peer.ip()) {
+        let (name, checked) = self.check(claimed);
+        match checked {
             Ok(()) => Ok(name),
             Err(cause) => {
                 info!(peer = %self.peer, user = %name, cause, "login refused");
@@ -241,6 +272,34 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Handshake<'_, S> {
                 }
             }
         }
+    }
+
+    /// Who a client is, and whether it may log in.
+    fn check(&self, claimed: Claim) -> (ShortString, Result<(), String>) {
+        let credentials = match claimed {
+            Claim::Password(credentials) => credentials,
+            Claim::Anonymous => {
+                let login = self.config.anonymous_login.as_ref();
+                let (user, password) = login.map_or(("", ""), |(user, password)| (user, password));
+                Credentials { user: user.as_bytes().to_vec(), password: password.as_bytes().to_vec() }
+            }
+            Claim::Certificate => {
+                let peer = self.arrival.tls.as_ref().and_then(|tls| tls.peer.as_ref());
+                let Some(peer) = peer else {
+                    return (ShortString::default(), Err("the client has no certificate".to_owned()));
+                };
+                let named = peer.user(self.config.certificate_login).and_then(|name| ShortString::try_from(name).ok());
+                let Some(name) = named else {
+                    let cause = format!("the certificate of {} names no user as configured", peer.name);
+                    return (ShortString::default(), Err(cause));
+                };
+                let checked = self.registry.check_certified_login(&name, self.arrival.ends);
+                return (name, checked);
+            }
+        };
+        let name = ShortString::try_from(credentials.user).unwrap_or_default();
+        let checked = self.registry.check_login(&name, &credentials.password, self.arrival.ends);
+        (name, checked)
     }
 
     async fn refuse(&mut self, refusal: Refusal) {

@@ -23,7 +23,7 @@ impl Session {
         match asked_ms.or(cell.settings().consumer_timeout_ms) {
             Some(0) => None,
             Some(timeout_ms) => Some(Duration::from_millis(timeout_ms)),
-            None => self.registry.config.consumer_timeout,
+            None => self.registry.live().consumer_timeout,
         }
     }
 

@@ -32,7 +32,7 @@ mod streaming;
 pub(in crate::server) mod topology;
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -48,6 +48,8 @@ use tracing::info;
 use super::outbox::Outbox;
 use super::registry::{ConnectionEntry, Registry};
 use super::statistics::Turn;
+use super::tls::TlsFacts;
+use super::waiting_room::Place;
 use super::work::Work;
 use crate::engine::channel::unacked::Settlements;
 use crate::engine::statistics::{Count, Counts, Samples};
@@ -76,6 +78,8 @@ const OUT_OF_SYNC_TIMEOUT: Duration = Duration::from_secs(3);
 pub(crate) struct Ends {
     pub(crate) peer: SocketAddr,
     pub(crate) local: SocketAddr,
+    /// The proxy that said so; `None` if the socket itself does.
+    pub(crate) via: Option<IpAddr>,
 }
 
 impl Ends {
@@ -86,21 +90,45 @@ impl Ends {
     }
 }
 
+/// A connection whose client has not said anything yet.
+#[derive(Debug)]
+pub(crate) struct Arrival {
+    pub(crate) ends: Ends,
+    /// What was agreed with its client, if it speaks TLS.
+    pub(crate) tls: Option<Arc<TlsFacts>>,
+    /// When it has to be open.
+    pub(crate) deadline: Instant,
+    /// Its place among those that have not logged in.
+    pub(crate) place: Option<Place>,
+}
+
+impl Arrival {
+    /// A connection without TLS that comes now and has no place to give back.
+    pub(crate) fn new(ends: Ends, registry: &Registry) -> Self {
+        let deadline = Instant::from_std(clock::instant()) + registry.live().handshake_timeout;
+        Self { ends, tls: None, deadline, place: None }
+    }
+}
+
 /// Serves one client until it is gone.
-pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut socket: S, ends: Ends, registry: Arc<Registry>) {
-    let peer = ends.peer;
+pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut socket: S, arrival: Arrival, registry: Arc<Registry>) {
+    let (ends, peer) = (arrival.ends, arrival.ends.peer);
     if registry.is_draining() {
         info!(%peer, "connection refused: the node is drained");
         return;
     }
     let mut input = BytesMut::with_capacity(READ_MIN_BYTES);
-    let Some(opened) = handshake::open(&mut socket, &mut input, &registry, peer).await else { return };
+    let Some(opened) = handshake::open(&mut socket, &mut input, &registry, &arrival).await else { return };
+    let Arrival { tls, place, .. } = arrival;
+    drop(place);
+    let is_tls = tls.is_some();
     let Opened { user, capabilities, limits, vhost, admission, client_properties, mechanism } = opened;
     let id = registry.new_connection_id();
     let outbox = Arc::new(Outbox::new(id));
     let facts = ConnectionFacts {
         id,
         ends,
+        tls,
         user: user.clone(),
         vhost: vhost.name.clone(),
         mechanism,
@@ -172,6 +200,9 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut socket: S, ends
         Some(end) => end,
         None => std::future::poll_fn(|context| driver.poll(context)).await,
     };
+    if is_tls {
+        driver.say_goodbye();
+    }
     drop(driver);
     info!(connection = id.get(), %peer, reason = end, "connection closed");
 }
@@ -315,7 +346,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                     }
                 }
             }
-            if self.session.output.len() > 0 {
+            if self.session.output.wants_write() {
                 self.heartbeat.wrote = true;
                 if let Poll::Ready(Err(_)) = self.session.output.poll_write(&mut self.socket, context) {
                     return Poll::Ready("the connection was lost");
@@ -336,6 +367,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                 return Poll::Pending;
             }
         }
+    }
+
+    /// Tells a peer that speaks TLS that nothing was cut off. Whether it can be told does not matter.
+    fn say_goodbye(&mut self) {
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        let _told = Pin::new(&mut self.socket).poll_shutdown(&mut context);
     }
 
     /// Back-pressure: whether to read from the socket now.

@@ -29,6 +29,8 @@ pub(super) struct Output {
     tail: Vec<u8>,
     written: usize,
     gates: VecDeque<(Ticket, Vec<u8>)>,
+    /// The socket may hold back what it took, as TLS does.
+    unflushed: bool,
     sent: Traffic,
 }
 
@@ -109,12 +111,17 @@ impl Output {
         self.pieces_len + self.tail.len() - self.written
     }
 
+    /// Whether there is something for [`Output::poll_write`] to do.
+    pub(super) fn wants_write(&self) -> bool {
+        self.unflushed || self.len() > 0
+    }
+
     /// Octets that wait, gates included.
     pub(super) fn total_len(&self) -> usize {
         self.len() + self.gates.iter().map(|(_, buffer)| buffer.len()).sum::<usize>()
     }
 
-    /// Writes as much as the socket takes; ready when nothing is left.
+    /// Writes as much as the socket takes; ready when nothing is left, in the socket's own buffers neither.
     pub(super) fn poll_write<S: AsyncWrite + Unpin>(
         &mut self,
         socket: &mut S,
@@ -140,7 +147,10 @@ impl Output {
             }
             self.sent.add(wrote);
             self.advance(wrote);
+            self.unflushed = true;
         }
+        ready!(Pin::new(&mut *socket).poll_flush(context))?;
+        self.unflushed = false;
         Poll::Ready(Ok(()))
     }
 

@@ -16,7 +16,7 @@ use crate::engine::statistics::Count;
 use crate::engine::vhost::ConnectionId;
 use crate::error::AmqpError;
 use crate::server::connection::facts::{ChannelFigures, ConnectionFacts, ConnectionFigures};
-use crate::server::connection::{self, Ends};
+use crate::server::connection::{self, Arrival, Ends};
 use crate::server::outbox::{Event, Outbox};
 use crate::server::queue_cell::QueueCell;
 use crate::server::registry::ConnectionEntry;
@@ -36,6 +36,15 @@ pub(crate) struct ConnectionInfo {
     pub(crate) peer_host: String,
     pub(crate) peer_port: u16,
     pub(crate) ssl: bool,
+    /// What was agreed in the TLS handshake; nothing without TLS.
+    pub(crate) ssl_protocol: Option<&'static str>,
+    pub(crate) ssl_key_exchange: Option<&'static str>,
+    pub(crate) ssl_cipher: Option<&'static str>,
+    pub(crate) ssl_hash: Option<&'static str>,
+    /// Of the client's certificate, if it has one.
+    pub(crate) peer_cert_subject: Option<String>,
+    pub(crate) peer_cert_issuer: Option<String>,
+    pub(crate) peer_cert_validity: Option<String>,
     pub(crate) state: &'static str,
     /// How many are open.
     pub(crate) channels: Option<u64>,
@@ -189,6 +198,8 @@ impl Operator {
     fn connection_info(&self, connection: &ConnectionEntry, figures: Option<&ConnectionFigures>) -> ConnectionInfo {
         let facts = &connection.facts;
         let (peer, local) = (facts.ends.peer, facts.ends.local);
+        let tls = facts.tls.as_deref();
+        let certificate = tls.and_then(|tls| tls.peer.as_ref());
         ConnectionInfo {
             pid: self.connection_pid(facts.id),
             name: facts.name(),
@@ -198,7 +209,14 @@ impl Operator {
             port: local.port(),
             peer_host: peer.ip().to_string(),
             peer_port: peer.port(),
-            ssl: false,
+            ssl: tls.is_some(),
+            ssl_protocol: tls.map(|tls| tls.protocol),
+            ssl_key_exchange: tls.map(|tls| tls.key_exchange),
+            ssl_cipher: tls.map(|tls| tls.cipher),
+            ssl_hash: tls.map(|tls| tls.hash),
+            peer_cert_subject: certificate.map(|certificate| certificate.name.clone()),
+            peer_cert_issuer: certificate.map(|certificate| certificate.issuer.clone()),
+            peer_cert_validity: certificate.map(|certificate| certificate.validity.clone()),
             state: if figures.is_some_and(|figures| figures.blocked) { "blocked" } else { "running" },
             channels: figures.map(|figures| figures.channels.len() as u64),
             protocol: "{0,9,1}",
@@ -303,7 +321,8 @@ impl Operator {
 
     /// Serves a connection that comes from within the broker, until its other end is closed.
     pub(crate) async fn serve_within(&self, pipe: DuplexStream, peer: SocketAddr, local: SocketAddr) {
-        connection::serve(pipe, Ends { peer, local }, self.registry.clone()).await;
+        let arrival = Arrival::new(Ends { peer, local, via: None }, &self.registry);
+        connection::serve(pipe, arrival, self.registry.clone()).await;
     }
 
     /// Closes one connection by its process name.

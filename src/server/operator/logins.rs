@@ -27,7 +27,7 @@ impl Operator {
         }
         let found = self.directory(|directory| directory.authenticate(user, password.as_bytes()).cloned());
         let found = found.map_err(|_| LoginRefused::WrongCredentials)?;
-        if self.registry.config.may_log_in_from(user, from) { Ok(found) } else { Err(LoginRefused::NotFromThere) }
+        if self.registry.live().may_log_in_from(user, from) { Ok(found) } else { Err(LoginRefused::NotFromThere) }
     }
 
     /// Counts a login over HTTP.

@@ -16,6 +16,7 @@ mod messages;
 mod node;
 mod queues;
 mod redrive;
+mod reload;
 mod samples;
 mod stall;
 mod statistics;
@@ -45,6 +46,7 @@ pub(crate) use messages::{BodyWish, Choice, Destination, MessageState, PeekQuest
 pub(crate) use node::{ListenerInfo, LogControl, NodeInfo, Protocol, ServedAddress};
 pub(crate) use queues::{DeleteCondition, QueueHead, QueueInfo};
 pub(crate) use redrive::{RedriveInfo, RedriveOrder};
+pub(crate) use reload::{Reloaded, SettingsControl};
 pub(crate) use samples::{NodeSample, QueueView};
 pub(crate) use statistics::ObjectTotals;
 pub(crate) use topology::{Acting, BindingEnds, BindingKey};
@@ -104,6 +106,7 @@ struct Node {
     stop_requested: CancellationToken,
     log_control: OnceLock<LogControl>,
     redrives: Redrives,
+    reloading: reload::Reloading,
 }
 
 impl Operator {
@@ -116,6 +119,7 @@ impl Operator {
             stop_requested: CancellationToken::new(),
             log_control: OnceLock::new(),
             redrives: Redrives::default(),
+            reloading: reload::Reloading::new(registry.config.clone()),
         };
         Self { registry, node: Arc::new(node) }
     }

@@ -16,10 +16,14 @@ use crate::server::clock;
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Protocol {
     Amqp,
+    #[serde(rename = "amqp/ssl")]
+    AmqpOverTls,
     /// The management HTTP API.
     Http,
+    Https,
     /// The metrics.
     Prometheus,
+    PrometheusOverTls,
 }
 
 impl Protocol {
@@ -27,8 +31,11 @@ impl Protocol {
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Amqp => "amqp",
+            Self::AmqpOverTls => "amqp/ssl",
             Self::Http => "http",
+            Self::Https => "https",
             Self::Prometheus => "http/prometheus",
+            Self::PrometheusOverTls => "https/prometheus",
         }
     }
 
@@ -36,15 +43,19 @@ impl Protocol {
     pub(crate) const fn is_encrypted(self) -> bool {
         match self {
             Self::Amqp | Self::Http | Self::Prometheus => false,
+            Self::AmqpOverTls | Self::Https | Self::PrometheusOverTls => true,
         }
     }
 
     /// What it is for, as RabbitMQ words it.
-    const fn purpose(self) -> &'static str {
+    pub(crate) const fn purpose(self) -> &'static str {
         match self {
             Self::Amqp => "AMQP 0-9-1",
+            Self::AmqpOverTls => "AMQP 0-9-1 over TLS",
             Self::Http => "HTTP API",
+            Self::Https => "HTTP API over TLS (HTTPS)",
             Self::Prometheus => "Prometheus exporter API over HTTP",
+            Self::PrometheusOverTls => "Prometheus exporter API over TLS (HTTPS)",
         }
     }
 }
@@ -66,11 +77,11 @@ pub(crate) struct ListenerInfo {
     pub(crate) purpose: String,
 }
 
-/// How the level of the log is changed while the broker runs; whoever set up the log provides it.
+/// How what is logged is changed while the broker runs, by directives of `tracing`; whoever set up the log provides it.
 #[derive(Clone)]
-pub(crate) struct LogControl(std::sync::Arc<SetLevel>);
+pub(crate) struct LogControl(pub(super) std::sync::Arc<SetLog>);
 
-type SetLevel = dyn Fn(&str) -> Result<(), String> + Send + Sync;
+pub(super) type SetLog = dyn Fn(&str) -> Result<(), String> + Send + Sync;
 
 impl LogControl {
     pub(crate) fn new(set: impl Fn(&str) -> Result<(), String> + Send + Sync + 'static) -> Self {
@@ -220,7 +231,7 @@ impl Operator {
 
     /// The settings in effect, by their names in the configuration file; passwords are left out.
     pub(crate) fn environment(&self) -> Vec<Setting> {
-        self.registry.config.describe()
+        self.registry.live().describe()
     }
 
     /// Asks whoever runs the broker to stop it in good order.
@@ -243,7 +254,12 @@ impl Operator {
     pub(crate) fn set_log_level(&self, level: &str) -> Result<(), OperatorError> {
         let control = self.node.log_control.get();
         let control = control.ok_or_else(|| OperatorError::Unsupported("the log is not this broker's".to_owned()))?;
-        (control.0)(level).map_err(OperatorError::Unsupported)?;
+        let directives = self.registry.live().logging.directives(Some(level)).map_err(OperatorError::Unsupported)?;
+        (control.0)(&directives).map_err(OperatorError::Unsupported)?;
+        self.registry.change_live(|live| {
+            level.clone_into(&mut live.logging.level);
+            live.set_by_operator("log.console.level");
+        });
         tracing::info!(level, "log level set by an operator");
         Ok(())
     }

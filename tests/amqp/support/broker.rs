@@ -238,6 +238,16 @@ impl TunedBroker {
         self.options().open()
     }
 
+    /// Vhosts, users, rights and policies.
+    pub fn directory(&self) -> DirectoryOf<'_> {
+        DirectoryOf { broker: &self.broker }
+    }
+
+    /// Loads the configuration and all certificates again.
+    pub fn reload(&self) {
+        runtime().block_on(self.broker.reload());
+    }
+
     /// Begins to stop it in good order; the thread ends when it has.
     pub fn stop_in_background(self) -> std::thread::JoinHandle<()> {
         std::thread::spawn(|| shut_down(self.broker))

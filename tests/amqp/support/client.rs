@@ -6,7 +6,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
 use leveret_protocol::{
@@ -14,7 +14,7 @@ use leveret_protocol::{
     encode_content, split_frame,
 };
 
-use super::DEADLINE;
+use super::Stream;
 
 /// The content of a message as it came.
 #[derive(Clone, Debug, PartialEq)]
@@ -63,7 +63,7 @@ enum Progress {
 
 /// One connection to the broker.
 pub struct Client {
-    stream: TcpStream,
+    stream: Stream,
     input: Vec<u8>,
     partial: HashMap<u16, Partial>,
     /// What has come and has not been asked for.
@@ -74,11 +74,7 @@ pub struct Client {
 }
 
 impl Client {
-    #[track_caller]
-    pub fn new(addr: SocketAddr, frame_max: u32) -> Self {
-        let stream = TcpStream::connect(addr).expect("the broker accepts connections");
-        stream.set_nodelay(true).expect("a fresh socket");
-        stream.set_write_timeout(Some(DEADLINE)).expect("a fresh socket");
+    pub fn new(stream: Stream, frame_max: u32) -> Self {
         Self {
             stream,
             input: Vec::new(),
@@ -131,6 +127,11 @@ impl Client {
     pub fn shut_down_sending(&mut self) {
         // The broker may have closed the connection already.
         let _ = self.stream.shutdown(Shutdown::Write);
+    }
+
+    /// What was agreed in the TLS handshake.
+    pub fn tls(&self) -> &rustls::ClientConnection {
+        self.stream.tls().expect("the client speaks TLS")
     }
 
     /// The heartbeats received so far.

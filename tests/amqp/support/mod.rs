@@ -3,21 +3,25 @@
 //! Nothing here sleeps to let something happen: an expectation waits for its event, up to [`DEADLINE`].
 
 mod broker;
+mod certificates;
 mod client;
 mod expect;
 mod options;
 mod steps;
+mod stream;
 mod values;
 
 use std::time::{Duration, Instant};
 
 pub use broker::{DirectoryOf, Fixture, TestBroker, TunedBroker, is_oracle, policy};
+pub use certificates::{Authority, Identity};
 pub use client::{Arrived, Client, frame, header_frame, method_frame};
 pub use expect::Received;
 pub use options::{Options, amqplain, plain};
 pub use steps::{
     close_channel_method, close_connection_method, consume, exclusive, mandatory, passive, passive_exchange, publish_to,
 };
+pub use stream::{Stream, TlsClient};
 pub use values::*;
 
 /// How long a test waits for what must happen.

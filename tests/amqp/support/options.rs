@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use leveret_protocol::{FieldTable, FieldValue, LongString, Method, PROTOCOL_HEADER, channel, connection};
 
-use super::{Client, TestBroker, long, method_frame, s, table};
+use super::{Client, Stream, TestBroker, TlsClient, long, method_frame, s, table};
 
 /// What a client says in its handshake.
 #[derive(Clone)]
@@ -23,6 +23,9 @@ pub struct Options {
     pub frame_max: u32,
     pub heartbeat: u16,
     pub vhost: &'static str,
+    /// What comes before everything else, such as a PROXY header.
+    pub preamble: Vec<u8>,
+    pub tls: Option<TlsClient>,
 }
 
 impl Default for Options {
@@ -44,6 +47,8 @@ impl Default for Options {
             frame_max: 131_072,
             heartbeat: 0,
             vhost: "/",
+            preamble: Vec::new(),
+            tls: None,
         }
     }
 }
@@ -52,7 +57,13 @@ impl Options {
     /// A connection on which nothing has been sent.
     #[track_caller]
     pub fn raw(&self) -> Client {
-        Client::new(self.addr.unwrap_or_else(|| TestBroker::start().addr()), self.frame_max)
+        self.try_raw().expect("the broker accepts connections")
+    }
+
+    /// The same, for connections that may be refused.
+    pub fn try_raw(&self) -> std::io::Result<Client> {
+        let addr = self.addr.unwrap_or_else(|| TestBroker::start().addr());
+        Ok(Client::new(Stream::connect(addr, &self.preamble, self.tls.as_ref())?, self.frame_max))
     }
 
     /// Sends the protocol header and takes connection.start.

@@ -1,0 +1,71 @@
+//! Certificates and private keys in PEM files.
+
+use std::path::Path;
+
+use pkcs8::EncryptedPrivateKeyInfoRef;
+use pkcs8::SecretDocument;
+use rustls::RootCertStore;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+
+use crate::config::CertificateFiles;
+
+/// How the part of a PEM file begins and ends that holds an encrypted key.
+const ENCRYPTED: [&str; 2] = ["-----BEGIN ENCRYPTED PRIVATE KEY-----", "-----END ENCRYPTED PRIVATE KEY-----"];
+/// Older encryption of OpenSSL, which depends on MD5.
+const ENCRYPTED_OLD: &str = "Proc-Type: 4,ENCRYPTED";
+
+/// A certificate with those behind it, and its key.
+pub(super) fn certificate(
+    files: &CertificateFiles,
+) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), String> {
+    let certfile = files.certfile.as_ref().ok_or("certfile is not set")?;
+    let keyfile = files.keyfile.as_ref().ok_or("keyfile is not set")?;
+    Ok((certificates(certfile)?, key(keyfile, files.password.as_deref())?))
+}
+
+/// The authorities of a file.
+pub(super) fn authorities(path: &Path) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(path)? {
+        roots.add(certificate).map_err(|cause| format!("{}: {cause}", path.display()))?;
+    }
+    Ok(roots)
+}
+
+/// All certificates of a file.
+pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let text = read(path)?;
+    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
+    let all = all.map_err(|cause| format!("{}: {cause}", path.display()))?;
+    if all.is_empty() { Err(format!("{} has no certificate", path.display())) } else { Ok(all) }
+}
+
+fn key(path: &Path, password: Option<&str>) -> Result<PrivateKeyDer<'static>, String> {
+    let text = read(path)?;
+    let wrong = |cause: &str| format!("{}: {cause}", path.display());
+    if text.contains(ENCRYPTED_OLD) {
+        return Err(wrong("the key is encrypted in an old way; 'openssl pkcs8 -topk8' makes it readable here"));
+    }
+    let Some(encrypted) = section(&text) else {
+        return PrivateKeyDer::from_pem_slice(text.as_bytes()).map_err(|_| wrong("has no private key"));
+    };
+    let password = password.ok_or_else(|| wrong("the key is encrypted, and there is no password"))?;
+    let (_, document) = SecretDocument::from_pem(encrypted).map_err(|_| wrong("the encrypted key cannot be read"))?;
+    let info = EncryptedPrivateKeyInfoRef::try_from(document.as_bytes());
+    let info = info.map_err(|_| wrong("the encrypted key cannot be read"))?;
+    let key = info.decrypt(password).map_err(|_| wrong("the key cannot be decrypted with this password"))?;
+    Ok(PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.as_bytes().to_vec())))
+}
+
+fn section(text: &str) -> Option<&str> {
+    let start = text.find(ENCRYPTED[0])?;
+    let end = text[start..].find(ENCRYPTED[1])? + ENCRYPTED[1].len();
+    Some(&text[start..start + end])
+}
+
+fn read(path: &Path) -> Result<String, String> {
+    let octets = std::fs::read(path).map_err(|cause| format!("cannot read {}: {cause}", path.display()))?;
+    // What stands between the parts is for people and may have any encoding.
+    Ok(String::from_utf8_lossy(&octets).into_owned())
+}
