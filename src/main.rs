@@ -70,6 +70,9 @@ struct ServerArgs {
     /// Address and port of the management HTTP API, or `none`; may be given more than once
     #[arg(long, value_name = "ADDR:PORT", value_parser = parse_management_listen)]
     management_listen: Vec<Option<SocketAddr>>,
+    /// Address and port of the metrics for Prometheus, or `none`; may be given more than once
+    #[arg(long, value_name = "ADDR:PORT", value_parser = parse_management_listen)]
+    prometheus_listen: Vec<Option<SocketAddr>>,
     /// Keep everything in memory: nothing survives a restart
     #[arg(long, conflicts_with = "data_dir")]
     ephemeral: bool,
@@ -137,6 +140,13 @@ fn settings(args: &ServerArgs) -> Result<Settings, String> {
         settings.config.management.listen_is_default = false;
         for key in ["management.tcp.ip", "management.tcp.port"] {
             settings.set_by(key, "flag --management-listen".to_owned());
+        }
+    }
+    if !args.prometheus_listen.is_empty() {
+        settings.config.prometheus.listen = args.prometheus_listen.iter().copied().flatten().collect();
+        settings.config.prometheus.listen_is_default = false;
+        for key in ["prometheus.tcp.ip", "prometheus.tcp.port"] {
+            settings.set_by(key, "flag --prometheus-listen".to_owned());
         }
     }
     if let Some(path) = &args.data_dir {

@@ -143,6 +143,26 @@ fn a_detailed_page_has_what_is_asked_for_and_no_more() {
     assert!(head.starts_with("HTTP/1.0 400"), "{head}");
 }
 
+#[test]
+fn what_the_disk_does_is_told() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let broker = TunedBroker::start(|config| {
+        config.prometheus = leveret::config::PrometheusConfig::for_tests();
+        config.data_dir = leveret::DataDir::Path(dir.path().to_path_buf());
+    });
+    let mut client = broker.open();
+    client.select_confirms(1);
+    let queue = client.durable_queue_with(1, leveret_protocol::FieldTable::default());
+    client.publish_with(1, "", &queue, &persistent(), "m");
+    client.expect_confirms(1, 1..=1);
+    let page = fetch(metrics(&broker), "/metrics");
+    for series in ["commits_total", "transactions_total", "written_bytes_total", "sync_seconds_count"] {
+        let series = format!("rabbitmq_storage_{series}");
+        assert!(value(&page, &series) >= Some(1.0), "{series} in {page}");
+    }
+    assert!(value(&page, "rabbitmq_storage_confirms_per_commit") > Some(0.0), "{page}");
+}
+
 /// A program of the package.
 fn program(name: &str) -> Option<PathBuf> {
     let directories = std::env::var_os(DIRECTORY).map(PathBuf::from).into_iter();
@@ -290,7 +310,7 @@ fn a_real_prometheus_answers_what_dashboards_and_alerts_ask() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     wait_until("the message sizes", || {
         let found = prometheus.query("rabbitmq_message_size_bytes_count").unwrap_or_default();
-        found.iter().any(|series| series["value"][1] == "20")
+        found.iter().any(|series| series["value"][1] == "21")
     });
 }
 

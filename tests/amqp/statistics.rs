@@ -8,7 +8,7 @@ use leveret_protocol::basic;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Client, TunedBroker, consume, int, long, mandatory, no_properties, persistent, s, table, wait_until,
+    Client, TunedBroker, consume, exclusive, int, long, mandatory, no_properties, persistent, s, table, wait_until,
 };
 
 /// A broker with a control socket that works out rates often.
@@ -165,7 +165,7 @@ fn what_comes_and_goes_is_counted_and_totals_forget_what_is_gone() {
     let watched = Watched::start();
     let mut client = watched.open();
     let queue = client.temporary_queue(1);
-    client.declare(1, crate::support::exclusive(&queue));
+    client.declare(1, exclusive(&queue));
     client.fill(1, &queue, &["a", "b"]);
     client.get(1, &queue);
     let mut other = watched.open();
@@ -299,4 +299,33 @@ fn a_drained_node_delivers_nothing_waits_for_acks_and_takes_nobody() {
     client.consume(1, &queue);
     client.publish(1, "", &queue, "again");
     client.expect_deliveries(1, &["again"]);
+}
+
+#[test]
+fn the_age_of_messages_is_known_after_a_restart_without_reading_them_all() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let start = || {
+        let (path, data) = (dir.path().join("control"), dir.path().join("data"));
+        TunedBroker::start(|config| {
+            config.control_socket = leveret::ControlSocket::Path(path);
+            config.statistics_interval = Duration::from_millis(100);
+            config.data_dir = leveret::DataDir::Path(data);
+        })
+    };
+    let broker = start();
+    let mut client = broker.open();
+    client.select_confirms(1);
+    let declare = leveret_protocol::queue::Declare { durable: true, exclusive: false, ..exclusive("kept") };
+    client.declare(1, declare);
+    for _ in 0..3 {
+        client.publish_with(1, "", "kept", &persistent(), "m");
+    }
+    client.expect_confirms(1, 1..=3);
+    client.close();
+    broker.stop_in_background().join().expect("it stops");
+    let watched = Watched { broker: start(), dir };
+    wait_until("the age of a message on disk", || watched.queue("kept")["oldest_message_age_ms"].as_u64() > Some(20));
+    let told = watched.queue("kept");
+    assert_eq!(of(&told, ["messages_ready", "memory"]), [3, 0].map(Value::from), "nothing was read back: {told}");
+    assert_eq!(told["stall"]["reason"], "no_consumers");
 }

@@ -108,7 +108,8 @@ impl Drop for Broker {
 
 fn spawn(dir: &Path, flags: &[&str]) -> Child {
     Command::new(env!("CARGO_BIN_EXE_leveret"))
-        .args(["server", "--listen", "127.0.0.1:0", "--data-dir"])
+        .args(["server", "--listen", "127.0.0.1:0", "--management-listen", "none", "--prometheus-listen", "none"])
+        .arg("--data-dir")
         .arg(dir.join("data"))
         .args(flags)
         .env_clear()

@@ -87,7 +87,7 @@ fn spawn(binary: &Path, directory: &Path, addr: SocketAddr) -> Result<Child, Str
         .arg(directory.join("data"))
         .arg("--config")
         .arg(directory.join("config"))
-        .args(["--listen", &addr.to_string()])
+        .args(["--listen", &addr.to_string(), "--management-listen", "none", "--prometheus-listen", "none"])
         .env_remove("RUST_LOG")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
