@@ -48,7 +48,7 @@ pub(super) const KEYS: &[Key] = &[
     Key {
         name: "load_definitions",
         form: "a file, or a directory of files",
-        about: "definitions as JSON, taken in before the broker listens ([operations.md](operations.md)). A new broker with \
+        about: "definitions as JSON, taken in before the broker listens ([operating.md](operating.md)). A new broker with \
                 definitions has no default user and vhost: they say who there is",
         counts: Counts::AtStart,
         set: |settings, given| {
