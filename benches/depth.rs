@@ -76,7 +76,9 @@ impl Broker {
         let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
         let addr = free.expect("there is a free port");
         let mut command = Command::new(env!("CARGO_BIN_EXE_leveret"));
-        command.args(["server", "--listen", &addr.to_string(), "--data-dir"]).arg(dir.path());
+        command
+            .args(["server", "--listen", &addr.to_string(), "--management-listen", "none", "--data-dir"])
+            .arg(dir.path());
         if let Some(config) = std::env::var_os("LEVERET_DEPTH_CONFIG") {
             command.arg("--config").arg(config);
         }

@@ -78,7 +78,10 @@ async fn show(
     query: Query,
 ) -> Answer {
     let vhost = caller.vhost(&api, vhost)?;
-    one(&query, exchange_object(&api.operator.exchange(&vhost, &name(exchange))?))
+    let mut exchange = exchange_object(&api.operator.exchange(&vhost, &name(exchange))?);
+    // Who published to it, and where that went, is not kept apart.
+    exchange.extend(object(json!({"incoming": [], "outgoing": []})));
+    one(&query, exchange)
 }
 
 fn short(name: &str) -> Result<ShortString, Problem> {

@@ -130,6 +130,7 @@ fn node_object(api: &Api, info: &NodeInfo, stats_off: bool) -> Object {
         "cluster_links": [],
         "partitions": [],
     })));
+    node.extend(object(json!(api.operator.statistics(None).churn_rates)));
     node
 }
 

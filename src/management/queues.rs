@@ -110,6 +110,8 @@ fn queue_object(api: &Api, info: &QueueInfo, detail: Detail, columns: &Columns) 
         let consumers = api.operator.consumers_of(&info.vhost, &info.name).unwrap_or_default();
         let consumers = consumers.iter().map(|consumer| super::consumers::consumer_object(api, consumer));
         queue.insert("consumer_details".to_owned(), json!(consumers.collect::<Vec<_>>()));
+        // By exchange and by channel nothing is kept apart.
+        queue.extend(object(json!({"incoming": [], "deliveries": []})));
     }
     queue
 }

@@ -36,7 +36,7 @@ impl Process {
             None => command.arg("--ephemeral"),
         };
         let child = command
-            .args(["--listen", &addr.to_string(), "--config"])
+            .args(["--listen", &addr.to_string(), "--management-listen", "none", "--config"])
             .arg(config.path())
             .stderr(Stdio::null())
             .spawn()

@@ -96,7 +96,9 @@ impl<'a> Launch<'a> {
                 command
             }
         };
-        command.args(["server", "--listen", "127.0.0.1:0", "--data-dir"]).arg(self.data_dir);
+        command
+            .args(["server", "--listen", "127.0.0.1:0", "--management-listen", "none", "--data-dir"])
+            .arg(self.data_dir);
         if let Some(config) = self.config {
             command.arg("--config").arg(config);
         }

@@ -13,3 +13,4 @@ mod lists;
 mod messages;
 mod objects;
 mod support;
+mod walk;

@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// How long an answer may take on a machine that has other things to do.
-const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(120);
 
 /// A broker in memory.
 pub(crate) struct Server {
@@ -80,35 +80,12 @@ impl Server {
 
     /// Sends a request and reads the whole answer.
     pub(crate) async fn send(&self, request: Request<'_>) -> Response {
-        let Request { method, path, user, password, headers, body } = request;
-        let mut text = format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n");
-        if !user.is_empty() {
-            let credentials = BASE64_STANDARD.encode(format!("{user}:{password}"));
-            text.push_str(&format!("authorization: Basic {credentials}\r\n"));
-        }
-        if !body.is_empty() {
-            text.push_str(&format!("content-type: application/json\r\ncontent-length: {}\r\n", body.len()));
-        }
-        for (name, value) in headers {
-            text.push_str(&format!("{name}: {value}\r\n"));
-        }
-        text.push_str("\r\n");
-        let mut octets = text.into_bytes();
-        octets.extend(body);
-        self.raw(&octets).await
+        send_to(self.address, request).await
     }
 
     /// Sends octets and reads what comes until the broker closes.
     pub(crate) async fn raw(&self, octets: &[u8]) -> Response {
-        let mut socket = TcpStream::connect(self.address).await.expect("connected");
-        let mut read = Vec::new();
-        let talk = async {
-            // A refusal may come before everything is sent.
-            let _refused = socket.write_all(octets).await;
-            let _closed = socket.read_to_end(&mut read).await;
-        };
-        tokio::time::timeout(DEADLINE, talk).await.expect("answered in time");
-        Response::parse(&read)
+        raw_to(self.address, octets).await
     }
 
     pub(crate) async fn get(&self, path: &str) -> Response {
@@ -149,4 +126,37 @@ impl Server {
             self.put(&format!("/api/users/{name}"), serde_json::json!({"password": "secret", "tags": tags})).await;
         assert_eq!(made, 201);
     }
+}
+
+/// Sends a request to a broker and reads the whole answer.
+pub(crate) async fn send_to(address: SocketAddr, request: Request<'_>) -> Response {
+    let Request { method, path, user, password, headers, body } = request;
+    let mut text = format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n");
+    if !user.is_empty() {
+        let credentials = BASE64_STANDARD.encode(format!("{user}:{password}"));
+        text.push_str(&format!("authorization: Basic {credentials}\r\n"));
+    }
+    if !body.is_empty() {
+        text.push_str(&format!("content-type: application/json\r\ncontent-length: {}\r\n", body.len()));
+    }
+    for (name, value) in headers {
+        text.push_str(&format!("{name}: {value}\r\n"));
+    }
+    text.push_str("\r\n");
+    let mut octets = text.into_bytes();
+    octets.extend(body);
+    raw_to(address, &octets).await
+}
+
+/// Sends octets to a broker and reads what comes until it closes.
+async fn raw_to(address: SocketAddr, octets: &[u8]) -> Response {
+    let mut socket = TcpStream::connect(address).await.expect("connected");
+    let mut read = Vec::new();
+    let talk = async {
+        // A refusal may come before everything is sent.
+        let _refused = socket.write_all(octets).await;
+        let _closed = socket.read_to_end(&mut read).await;
+    };
+    tokio::time::timeout(DEADLINE, talk).await.expect("answered in time");
+    Response::parse(&read)
 }

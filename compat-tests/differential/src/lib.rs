@@ -23,4 +23,5 @@ mod script;
 mod session;
 mod text;
 
+pub use oracle::{Managed, start_managed};
 pub use run::{Options, run};

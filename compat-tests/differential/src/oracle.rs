@@ -68,6 +68,11 @@ impl Oracle {
 
     /// Starts a node and waits until it serves.
     pub(crate) fn start() -> Result<Self, String> {
+        Self::start_with(None)
+    }
+
+    /// The same, with the management API on this port.
+    fn start_with(management: Option<u16>) -> Result<Self, String> {
         let directory = tempfile::tempdir().map_err(|cause| format!("no temporary directory: {cause}"))?;
         let [port, distribution, epmd_port] = free_ports()?;
         let epmd = Command::new("epmd")
@@ -78,7 +83,7 @@ impl Oracle {
             .spawn()
             .map_err(|cause| format!("epmd does not start: {cause}"))?;
         let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let mut own = start_server(directory, epmd, port, distribution, epmd_port)?;
+        let mut own = start_server(directory, epmd, [port, distribution, epmd_port], management)?;
         let deadline = Instant::now() + START_PATIENCE;
         while own.eval("rabbit:is_running()").as_deref() != Ok("true") {
             if let Ok(Some(status)) = own.server.try_wait() {
@@ -155,16 +160,22 @@ impl Oracle {
 fn start_server(
     directory: tempfile::TempDir,
     epmd: Child,
-    port: u16,
-    distribution: u16,
-    epmd_port: u16,
+    [port, distribution, epmd_port]: [u16; 3],
+    management: Option<u16>,
 ) -> Result<Own, String> {
     let path = directory.path();
     let write = |name: &str, text: &str| {
         std::fs::write(path.join(name), text).map_err(|cause| format!("cannot write {name}: {cause}"))
     };
-    write("plugins", PLUGINS)?;
-    write("rabbitmq.conf", "collect_statistics_interval = 60000\nlog.console = false\n")?;
+    let (plugins, settings) = match management {
+        None => (PLUGINS.to_owned(), "collect_statistics_interval = 60000\n".to_owned()),
+        Some(port) => (
+            PLUGINS.replace("[", "[rabbitmq_management,"),
+            format!("management.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {port}\n"),
+        ),
+    };
+    write("plugins", &plugins)?;
+    write("rabbitmq.conf", &format!("{settings}log.console = false\n"))?;
     let log = std::fs::File::create(path.join("stderr")).map_err(|cause| format!("no log: {cause}"))?;
     let mut server = Command::new(SERVER)
         .current_dir(path)
@@ -244,6 +255,26 @@ impl Own {
         }
         shown
     }
+}
+
+/// A RabbitMQ node with its management API, for whoever speaks HTTP to it. It ends when it is dropped.
+pub struct Managed {
+    /// Where its management API listens.
+    pub management: SocketAddr,
+    /// Where it listens for AMQP.
+    pub amqp: SocketAddr,
+    _node: Oracle,
+}
+
+/// Starts a RabbitMQ node with its management API; `None` where Debian's package is missing.
+pub fn start_managed() -> Result<Option<Managed>, String> {
+    if !Oracle::is_installed() {
+        return Ok(None);
+    }
+    let [port] = free_ports()?;
+    let node = Oracle::start_with(Some(port))?;
+    let management = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    Ok(Some(Managed { management, amqp: node.addr, _node: node }))
 }
 
 /// Ports that nobody listens on, as far as can be known.
