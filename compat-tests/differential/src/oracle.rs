@@ -170,7 +170,7 @@ fn start_server(
     let (plugins, settings) = match management {
         None => (PLUGINS.to_owned(), "collect_statistics_interval = 60000\n".to_owned()),
         Some(port) => (
-            PLUGINS.replace("[", "[rabbitmq_management,"),
+            PLUGINS.replace('[', "[rabbitmq_management,"),
             format!("management.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {port}\n"),
         ),
     };
