@@ -238,7 +238,7 @@ fn the_management_api_is_served_over_tls_and_its_certificate_read_again() {
     let tls = secured.authority.trusting(None);
     let ask = || {
         let mut stream = Stream::connect(addr, b"", Some(&tls)).expect("connected");
-        let head = "GET /api/whoami HTTP/1.1\r\nHost: broker.example\r\nAuthorization: Basic Z3Vlc3Q6Z3Vlc3Q=\r\n                    Connection: close\r\n\r\n";
+        let head = "GET /api/whoami HTTP/1.1\r\nHost: broker.example\r\nAuthorization: Basic Z3Vlc3Q6Z3Vlc3Q=\r\nConnection: close\r\n\r\n";
         stream.write_all(head.as_bytes()).expect("written");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("an answer that ends as TLS does");

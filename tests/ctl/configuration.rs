@@ -119,7 +119,7 @@ fn certificates_that_expire_soon_are_told() {
     assert_eq!((good.code, good.out.as_str()), (0, "No certificates are expiring within 4 weeks.\n"));
     let soon = check(&["--within", "200", "--unit", "years"]);
     assert!(soon.code == 69 && soon.err.contains("ssl_options: CN=first of "), "{}", soon.err);
-    assert_eq!(check(&["--unit", "hours"]).code, 64);
+    assert_eq!(check(&["--unit", "hours"]).code, 65);
 }
 
 #[test]
