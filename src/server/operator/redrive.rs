@@ -314,6 +314,7 @@ impl Operator {
         let mut pace = Pace::new(*rate);
         // A dry run moves nothing, so what comes into a queue with a limit adds up.
         let mut load = Load::default();
+        let mut tries = FULL_TRIES;
         loop {
             walk.renew(SLICE);
             let (mut step, mut octets): (Vec<Seen>, u64) = (Vec::new(), 0);
@@ -332,7 +333,8 @@ impl Operator {
             let count = step.len();
             if *dry_run {
                 count_only(job, mover, &step, &mut load);
-            } else if count > 0 && (!pace.wait(job, count).await || !self.move_step(job, mover, step).await) {
+            } else if count > 0 && (!pace.wait(job, count).await || !self.move_step(job, mover, step, &mut tries).await)
+            {
                 return Ok(RedriveState::Cancelled);
             }
             let scanned = walk.scanned();
@@ -346,17 +348,22 @@ impl Operator {
         }
     }
 
-    /// Moves messages, and waits until that is on disk. A queue that is full is tried again for a while. False if the job
-    /// is to end.
-    async fn move_step(&self, job: &Job, mover: &Mover, mut step: Vec<Seen>) -> bool {
+    /// Moves messages, and waits until that is on disk. A queue that is full is tried `tries` times, and but once from the time
+    /// on when that was in vain, until it takes something again. False if the job is to end.
+    async fn move_step(&self, job: &Job, mover: &Mover, mut step: Vec<Seen>, tries: &mut u32) -> bool {
         for attempt in 1.. {
             let now = clock::now();
             let (mut load, mut parcels, mut full, mut failures) = (Load::default(), Vec::new(), Vec::new(), Vec::new());
             for seen in step {
                 match mover.pack(&job.cell, &seen, now, &mut load) {
                     Ok(parcel) => parcels.push(parcel),
-                    Err(Stays::Full) if attempt < FULL_TRIES => full.push(seen),
-                    Err(stays) => failures.push(failure(&seen, stays)),
+                    Err(Stays::Full) if attempt < *tries => full.push(seen),
+                    Err(stays) => {
+                        if stays == Stays::Full {
+                            *tries = 1;
+                        }
+                        failures.push(failure(&seen, stays));
+                    }
                 }
             }
             if !parcels.is_empty() {
@@ -370,6 +377,9 @@ impl Operator {
                 }
                 let gone = parcels.iter().zip(taken).filter(|(_, taken)| *taken).map(|(parcel, _)| parcel);
                 job.note(|progress| gone.for_each(|parcel| progress.count(parcel)));
+                if full.is_empty() && failures.is_empty() {
+                    *tries = FULL_TRIES;
+                }
             }
             job.note(|progress| progress.fail(failures));
             if job.cancel.is_cancelled() {

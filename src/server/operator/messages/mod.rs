@@ -33,7 +33,7 @@ pub(super) use walk::Walk;
 const LIMIT_DEFAULT: u64 = 100;
 /// Messages of one answer at most.
 const LIMIT_MAX: u64 = 10_000;
-/// Octets of bodies in one answer, after which it ends.
+/// Octets of bodies and properties in one answer, after which it ends.
 const ANSWER_BYTES: usize = 8 * 1024 * 1024;
 /// Messages that are deleted or moved in one transaction.
 pub(super) const STEP_MESSAGES: usize = 128;
@@ -111,7 +111,7 @@ impl Operator {
         while (messages.len() as u64) < limit && octets < ANSWER_BYTES {
             let Some((source, seen)) = walk.next().await? else { break };
             let info = MessageInfo::new(&source, &seen, question, now);
-            octets += info.payload.as_ref().map_or(0, String::len);
+            octets += info.payload.as_ref().map_or(0, String::len) + seen.message().properties().len();
             if seen.standing == Standing::Unacked {
                 found.push((seen.id, seen.delivered_at, messages.len()));
             }
