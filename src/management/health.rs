@@ -16,6 +16,7 @@ use super::problem::Problem;
 use super::request::Params;
 use super::routes::Api;
 use crate::server::alarms::Resource;
+use crate::server::clock;
 
 /// Months and years as RabbitMQ counts them.
 const UNITS: [(&str, u64); 8] = [
@@ -167,15 +168,19 @@ async fn protocol_listener(State(api): State<Arc<Api>>, _: Caller, Params([proto
     unhealthy("No active listener", json!({ "missing": missing.join(","), "protocols": active }))
 }
 
-async fn certificate_expiration(_: Caller, Params([within, unit]): Params<2>) -> Checked {
+async fn certificate_expiration(State(api): State<Arc<Api>>, _: Caller, Params([within, unit]): Params<2>) -> Checked {
     let count: u64 = within.parse().map_err(|_| Problem::bad_request("Invalid expiration value."))?;
     let known = UNITS.iter().find(|(name, _)| unit.eq_ignore_ascii_case(name));
     let Some((_, seconds)) = known else {
         return Err(Problem::bad_request("Time unit not recognised. Supported units: days, weeks, months, years."));
     };
-    // No listener has a certificate.
-    let _within_seconds = count.saturating_mul(*seconds);
-    Ok(healthy(json!({})))
+    let until = (clock::now().as_millis() / 1000).saturating_add(count.saturating_mul(*seconds));
+    let expiring: Vec<_> = api.operator.certificates().into_iter().filter(|held| held.expires_at <= until).collect();
+    Ok(if expiring.is_empty() {
+        healthy(json!({}))
+    } else {
+        unhealthy("Certificates expiring", json!({ "expired": expiring }))
+    })
 }
 
 async fn ready_to_serve(State(api): State<Arc<Api>>, _: Caller) -> Response {

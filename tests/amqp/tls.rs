@@ -288,3 +288,23 @@ fn a_tls_record_in_pieces_is_one_record() {
     });
     assert!(answered);
 }
+
+#[test]
+fn a_health_check_tells_which_certificates_expire() {
+    let secured = Secured::start(|config, _, _| config.management = leveret::ManagementConfig::for_tests());
+    let addr = secured.broker.management_addr().expect("a management API");
+    let check = |within: &str| {
+        let mut socket = TcpStream::connect(addr).expect("the port is open");
+        let login = "Authorization: Basic Z3Vlc3Q6Z3Vlc3Q=";
+        let path = format!("/api/health/checks/certificate-expiration/{within}");
+        write!(socket, "GET {path} HTTP/1.0\r\nHost: here\r\n{login}\r\n\r\n").expect("taken");
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).expect("an answer");
+        answer
+    };
+    let fine = check("1/weeks");
+    assert!(fine.contains(" 200 ") && fine.ends_with("{\"status\":\"ok\"}"), "{fine}");
+    // The authority that makes the certificates has them last for two thousand years.
+    let expiring = check("5000/years");
+    assert!(expiring.contains(" 503 ") && expiring.contains("broker.example"), "{expiring}");
+}
