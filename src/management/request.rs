@@ -25,7 +25,10 @@ pub(super) struct Ends {
 /// The path as the router is to see it: without a trailing slash, and with a mark where a segment is empty.
 pub(super) fn normalized(uri: &Uri) -> Option<Uri> {
     let path = uri.path();
-    let trimmed = if path.len() > 1 { path.strip_suffix('/').unwrap_or(path) } else { path };
+    if path == "/" {
+        return None;
+    }
+    let trimmed = path.strip_suffix('/').unwrap_or(path);
     let segments: Vec<&str> = trimmed.split('/').skip(1).collect();
     if trimmed.len() == path.len() && !segments.iter().any(|segment| segment.is_empty()) {
         return None;

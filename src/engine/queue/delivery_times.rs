@@ -11,8 +11,8 @@ use crate::engine::message::Timestamp;
 
 /// Stretches at most: a kilobyte.
 const STRETCHES_MAX: usize = 64;
-/// Into so many parts of the same time they are thinned out.
-const STEPS: u64 = 32;
+/// When they are thinned out, none becomes longer than this part of the time that all of them span.
+const STEPS: u64 = 16;
 /// Messages handed out again whose times are known; of more the time of the first delivery counts.
 const AGAIN_MAX: usize = 1024;
 
@@ -71,10 +71,12 @@ impl DeliveryTimes {
         let ends = self.stretches.front().zip(self.stretches.back());
         let span = ends.map_or(0, |(first, last)| last.at.as_millis().saturating_sub(first.at.as_millis()));
         let mut kept: VecDeque<Stretch> = VecDeque::with_capacity(STRETCHES_MAX);
-        for stretch in self.stretches.drain(..) {
+        for (at, stretch) in self.stretches.iter().enumerate() {
+            // All of it was handed out before the next one was.
+            let end = self.stretches.get(at + 1).unwrap_or(stretch).at;
             match kept.back_mut() {
-                Some(last) if stretch.at < last.at.plus_millis(span / STEPS + 1) => last.until = stretch.until,
-                Some(_) | None => kept.push_back(stretch),
+                Some(last) if end <= last.at.plus_millis(span / STEPS) => last.until = stretch.until,
+                Some(_) | None => kept.push_back(*stretch),
             }
         }
         self.stretches = kept;
