@@ -11,7 +11,7 @@
 //! compared with a number is one if it reads as one; all else is compared as octets.
 //!
 //! Invariants: parsing and matching take no more memory than the text and the message, and nest no deeper than
-//! [`DEPTH_MAX`]; a regular expression that takes too long does not match.
+//! `DEPTH_MAX`; a regular expression that takes too long does not match.
 
 mod duration;
 mod expression;
