@@ -50,6 +50,8 @@ pub(crate) struct VhostCell {
     /// What its connections and queues did.
     pub(super) statistics: Mutex<VhostTotals>,
     exchange_statistics: DashMap<ShortString, Arc<ExchangeStatistics>>,
+    /// The ticket of the last change of what is durable.
+    changed_under: AtomicU64,
 }
 
 impl VhostCell {
@@ -59,6 +61,7 @@ impl VhostCell {
             connections: Quota::new(None),
             version: AtomicU64::new(state.version()),
             rights_version: AtomicU64::new(0),
+            changed_under: AtomicU64::new(0),
             traced: AtomicBool::new(false),
             statistics: Mutex::default(),
             exchange_statistics: DashMap::new(),
@@ -503,11 +506,14 @@ impl Registry {
 
     /// Call with the vhost's lock held.
     fn submit_changes(&self, vhost: &VhostCell, changes: Vec<Change>, waiter: Option<&Arc<dyn Waiter>>) -> Ticket {
-        if changes.is_empty() {
+        // What is there already may not be durable yet: whoever declares it again is promised that it is.
+        if changes.is_empty() && vhost.changed_under.load(Ordering::Acquire) <= self.store.durable().get() {
             return Ticket::NONE;
         }
         let ops = changes.into_iter().map(|change| Op::Define { vhost: vhost.name.clone(), change }).collect();
-        self.store.submit(Transaction { ops, waiter: waiter.cloned() })
+        let ticket = self.store.submit(Transaction { ops, waiter: waiter.cloned() });
+        vhost.changed_under.fetch_max(ticket.get(), Ordering::AcqRel);
+        ticket
     }
 
     /// queue.declare: the queue, which exists now, and the ticket to wait for before saying so.
