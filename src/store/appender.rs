@@ -63,13 +63,16 @@ impl Appender {
                     group.push(transaction);
                 }
                 if let Err(cause) = self.write(&mut group, Ticket::new(ticket)) {
-                    error!(
-                        file = %self.shared.data_dir.join(journal::FILE_NAME).display(),
-                        %cause,
-                        "cannot write: nothing since the last write is confirmed and the broker stops; free the disk or \
-                         replace it, then start again"
-                    );
-                    self.shared.fail();
+                    // Else the writer has said why the database takes nothing.
+                    if !self.shared.has_failed() {
+                        error!(
+                            file = %self.shared.data_dir.join(journal::FILE_NAME).display(),
+                            %cause,
+                            "cannot write: nothing since the last write is confirmed and the broker stops; free the disk or \
+                             replace it, then start again"
+                        );
+                        self.shared.fail();
+                    }
                     return;
                 }
             }

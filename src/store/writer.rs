@@ -142,28 +142,31 @@ impl Writer {
     pub(super) fn run(mut self) {
         let _trust = StopOnPanic("the store");
         // redb panics where it finds pages that it did not write. What the database has then is as it was.
-        let mut result = contained(|| self.follow());
+        let followed = contained(|| self.follow());
+        let has_followed = self.check(followed);
+        // The appender hears of it when it is logged why.
         self.shared.backlog.end();
-        if self.shared.has_failed() {
-            return;
+        if has_followed && !self.shared.has_failed() {
+            let marked = contained(|| self.mark_clean());
+            self.check(marked);
         }
-        if matches!(result, Ok(Ok(()))) {
-            result = contained(|| self.mark_clean());
-        }
+    }
+
+    /// Whether it went well; else the store fails.
+    fn check(&self, result: Result<Result<(), redb::Error>, String>) -> bool {
         let cause = match result {
-            Ok(Ok(())) => None,
-            Ok(Err(cause)) => Some(cause.to_string()),
-            Err(panic) => Some(format!("it is damaged: {panic}; see 'leveret verify'")),
+            Ok(Ok(())) => return true,
+            Ok(Err(cause)) => cause.to_string(),
+            Err(panic) => format!("it is damaged: {panic}; see 'leveret verify'"),
         };
-        if let Some(cause) = cause {
-            error!(
-                file = %self.shared.data_dir.join(FILE_NAME).display(),
-                %cause,
-                "cannot write: the broker stops; free the disk or replace it, then start again; what was confirmed is in \
-                 the journal"
-            );
-            self.shared.fail();
-        }
+        error!(
+            file = %self.shared.data_dir.join(FILE_NAME).display(),
+            %cause,
+            "cannot write: the broker stops; free the disk or replace it, then start again; what was confirmed is in \
+             the journal"
+        );
+        self.shared.fail();
+        false
     }
 
     fn follow(&mut self) -> Result<(), redb::Error> {
