@@ -136,15 +136,13 @@ fn settings(args: &ServerArgs) -> Result<Settings, String> {
         settings.set_by("listeners.tcp.*", "flag --listen".to_owned());
     }
     if !args.management_listen.is_empty() {
-        settings.config.management.listen = args.management_listen.iter().copied().flatten().collect();
-        settings.config.management.listen_is_default = false;
+        settings.config.management.listen.listen_on(args.management_listen.iter().copied().flatten().collect());
         for key in ["management.tcp.ip", "management.tcp.port"] {
             settings.set_by(key, "flag --management-listen".to_owned());
         }
     }
     if !args.prometheus_listen.is_empty() {
-        settings.config.prometheus.listen = args.prometheus_listen.iter().copied().flatten().collect();
-        settings.config.prometheus.listen_is_default = false;
+        settings.config.prometheus.listen.listen_on(args.prometheus_listen.iter().copied().flatten().collect());
         for key in ["prometheus.tcp.ip", "prometheus.tcp.port"] {
             settings.set_by(key, "flag --prometheus-listen".to_owned());
         }

@@ -3,6 +3,7 @@
 mod describe;
 mod error;
 mod key;
+mod http_listener;
 mod keys;
 mod known;
 mod limits;
@@ -32,6 +33,7 @@ pub use error::ConfigError;
 pub(crate) use limits::DISK_SHARE_MAX;
 pub use limits::{Limit, ResourceLimits, Share, parse_octets, parse_share};
 pub use logging::{Format, Logging, Target};
+pub use http_listener::HttpListener;
 pub use management::{MANAGEMENT_PORT, ManagementConfig};
 pub(crate) use place::ephemeral_socket;
 pub use prometheus::{PROMETHEUS_PORT, PrometheusConfig};

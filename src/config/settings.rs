@@ -58,9 +58,9 @@ impl Settings {
     /// Works out what only all settings together say.
     fn finish(&mut self) {
         let Config { management, management_ssl, .. } = &mut self.config;
-        if let Some(address) = management.listen.first().filter(|_| self.management_is_tls) {
+        if let Some(address) = management.listen.addresses.first().filter(|_| self.management_is_tls) {
             (management_ssl.ip, management_ssl.port) = (Some(address.ip()), Some(address.port()));
-            (management.listen, management.listen_is_default) = (Vec::new(), false);
+            management.listen.listen_on(Vec::new());
         }
     }
 
@@ -339,7 +339,7 @@ mod tests {
         .expect("valid");
         settings.finish();
         let config = settings.config;
-        assert_eq!((config.management_ssl.port, config.management.listen.len()), (Some(15671), 0));
+        assert_eq!((config.management_ssl.port, config.management.listen.addresses.len()), (Some(15671), 0));
         assert_eq!(config.management_ssl.tls.certificate.certfile, Some(PathBuf::from("/c.pem")));
         assert!(config.without_effect.contains_key("management.listener.ssl_opts.dhfile"));
     }

@@ -18,7 +18,7 @@ use super::operator::{LogControl, Operator, Protocol, ServedAddress, SettingsCon
 use super::registry::Registry;
 use super::tls::{self, Acceptor};
 use super::{alarms, budget, clock, listener, statistics, timer};
-use crate::config::{Config, ControlSocket, DataDir, Limit, Settings};
+use crate::config::{Config, ControlSocket, DataDir, HttpListener, HttpsSettings, Limit, Settings};
 #[cfg(unix)]
 use crate::control::{self, server::ControlServer};
 use crate::definitions;
@@ -76,8 +76,10 @@ impl Broker {
     /// ```
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let doors = bind_amqp(&config)?;
-        let management_doors = bind_management(&config)?;
-        let metrics_doors = bind_metrics(&config)?;
+        let management_doors =
+            bind_http("the management HTTP API", &config.management.listen, "management.ssl", &config.management_ssl)?;
+        let metrics_doors =
+            bind_http("Prometheus", &config.prometheus.listen, "prometheus.ssl", &config.prometheus_ssl)?;
         let failed = CancellationToken::new();
         let (store, recovered): (Arc<dyn Store>, Recovered) = match &config.data_dir {
             DataDir::Ephemeral => (Arc::new(MemoryStore::default()), Recovered { clean: true, ..Recovered::default() }),
@@ -170,7 +172,8 @@ impl Broker {
 
     /// The address of the first listener for metrics.
     pub fn metrics_addr(&self) -> Option<SocketAddr> {
-        self.operator.address_of(Protocol::Prometheus)
+        let plain = self.operator.address_of(Protocol::Prometheus);
+        plain.or_else(|| self.operator.address_of(Protocol::PrometheusOverTls))
     }
 
     /// A URL for clients: the first listener with the default vhost.
@@ -318,46 +321,29 @@ fn start_statistics(registry: &Arc<Registry>) -> Result<mpsc::Sender<()>, StartE
     Ok(running)
 }
 
-/// Opens the listeners of the metrics, as [`bind_management`] does.
-fn bind_metrics(config: &Config) -> Result<Vec<management::Door>, StartError> {
+/// Opens listeners for HTTP. Those that were asked for must be there; of the default ones another broker on this machine may
+/// have taken the port.
+fn bind_http(
+    what: &str,
+    listen: &HttpListener,
+    prefix: &'static str,
+    over_tls: &HttpsSettings,
+) -> Result<Vec<management::Door>, StartError> {
     let mut doors = Vec::new();
-    for address in &config.prometheus.listen {
+    for address in &listen.addresses {
         match management::bind(*address) {
             Ok(listener) => {
-                info!(%address, "listening for Prometheus");
+                info!(%address, "listening for {what}");
                 doors.push(management::Door { listener, tls: None });
             }
-            Err(cause) if config.prometheus.listen_is_default => tracing::warn!(cause, "not listening"),
+            Err(cause) if listen.is_default => tracing::warn!(cause, "not listening"),
             Err(cause) => return Err(StartError(cause)),
         }
     }
-    if let Some(address) = config.prometheus_ssl.address() {
-        let acceptor = Acceptor::new("prometheus.ssl", &config.prometheus_ssl.tls, tls::HTTP).map_err(StartError)?;
+    if let Some(address) = over_tls.address() {
+        let acceptor = Acceptor::new(prefix, &over_tls.tls, tls::HTTP).map_err(StartError)?;
         let listener = management::bind(address).map_err(StartError)?;
-        info!(%address, "listening for Prometheus over TLS");
-        doors.push(management::Door { listener, tls: Some(acceptor) });
-    }
-    Ok(doors)
-}
-
-/// Opens the listeners of the management API. Those that were asked for must be there; of the default ones another broker
-/// on this machine may have taken the port.
-fn bind_management(config: &Config) -> Result<Vec<management::Door>, StartError> {
-    let mut doors = Vec::new();
-    for address in &config.management.listen {
-        match management::bind(*address) {
-            Ok(listener) => {
-                info!(%address, "listening for the management HTTP API");
-                doors.push(management::Door { listener, tls: None });
-            }
-            Err(cause) if config.management.listen_is_default => tracing::warn!(cause, "not listening"),
-            Err(cause) => return Err(StartError(cause)),
-        }
-    }
-    if let Some(address) = config.management_ssl.address() {
-        let acceptor = Acceptor::new("management.ssl", &config.management_ssl.tls, tls::HTTP).map_err(StartError)?;
-        let listener = management::bind(address).map_err(StartError)?;
-        info!(%address, "listening for the management HTTP API over TLS");
+        info!(%address, "listening for {what} over TLS");
         doors.push(management::Door { listener, tls: Some(acceptor) });
     }
     Ok(doors)

@@ -1,18 +1,7 @@
 //! The management HTTP API.
 
-use std::net::SocketAddr;
-
-use crate::config::ManagementConfig;
-use crate::config::key::{Counts, Given, Key, Shown};
-
-fn set_port(management: &mut ManagementConfig, given: &Given<'_>) -> Result<(), String> {
-    if given.value == "none" {
-        (management.listen, management.listen_is_default) = (Vec::new(), false);
-    } else {
-        management.set_port(given.number()?);
-    }
-    Ok(())
-}
+use super::http_listener;
+use crate::config::key::{Counts, Key, Shown};
 
 pub(super) const KEYS: &[Key] = &[
     Key {
@@ -21,20 +10,16 @@ pub(super) const KEYS: &[Key] = &[
         about: "the port of the management HTTP API; RabbitMQ's. `none`: no API without TLS. Of the default addresses one \
                 that another broker has is done without",
         counts: Counts::AtStart,
-        set: |settings, given| set_port(&mut settings.config.management, given),
-        show: |config| Shown::or(config.management.listen.first().map(SocketAddr::port), "none"),
+        set: |settings, given| http_listener::set_port(&mut settings.config.management.listen, given),
+        show: |config| http_listener::port(&config.management.listen),
     },
     Key {
         name: "management.tcp.ip",
         form: "an address",
         about: "its address. Without one it is the loopback addresses, or every address if a port is named",
         counts: Counts::AtStart,
-        set: |settings, given| {
-            let address = given.value.parse().map_err(|_| format!("no address: '{}'", given.value))?;
-            settings.config.management.set_address(address);
-            Ok(())
-        },
-        show: |config| Shown::or(config.management.listen.first().map(SocketAddr::ip), "none"),
+        set: |settings, given| http_listener::set_address(&mut settings.config.management.listen, given),
+        show: |config| http_listener::address(&config.management.listen),
     },
     Key {
         name: "management.listener.port",

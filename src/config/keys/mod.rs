@@ -2,6 +2,7 @@
 
 mod clients;
 mod first;
+mod http_listener;
 mod limits;
 mod listeners;
 mod logging;
