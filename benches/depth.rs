@@ -77,7 +77,16 @@ impl Broker {
         let addr = free.expect("there is a free port");
         let mut command = Command::new(env!("CARGO_BIN_EXE_leveret"));
         command
-            .args(["server", "--listen", &addr.to_string(), "--management-listen", "none", "--data-dir"])
+            .args([
+                "server",
+                "--listen",
+                &addr.to_string(),
+                "--management-listen",
+                "none",
+                "--prometheus-listen",
+                "none",
+                "--data-dir",
+            ])
             .arg(dir.path());
         if let Some(config) = std::env::var_os("LEVERET_DEPTH_CONFIG") {
             command.arg("--config").arg(config);

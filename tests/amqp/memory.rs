@@ -36,7 +36,15 @@ impl Process {
             None => command.arg("--ephemeral"),
         };
         let child = command
-            .args(["--listen", &addr.to_string(), "--management-listen", "none", "--config"])
+            .args([
+                "--listen",
+                &addr.to_string(),
+                "--management-listen",
+                "none",
+                "--prometheus-listen",
+                "none",
+                "--config",
+            ])
             .arg(config.path())
             .stderr(Stdio::null())
             .spawn()

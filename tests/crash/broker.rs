@@ -97,7 +97,16 @@ impl<'a> Launch<'a> {
             }
         };
         command
-            .args(["server", "--listen", "127.0.0.1:0", "--management-listen", "none", "--data-dir"])
+            .args([
+                "server",
+                "--listen",
+                "127.0.0.1:0",
+                "--management-listen",
+                "none",
+                "--prometheus-listen",
+                "none",
+                "--data-dir",
+            ])
             .arg(self.data_dir);
         if let Some(config) = self.config {
             command.arg("--config").arg(config);

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Fills a fresh broker with a little of everything that a store can hold.
 
-    leveret server --listen 127.0.0.1:PORT --data-dir DIR &
+    leveret server --listen 127.0.0.1:PORT --management-listen none --prometheus-listen none --data-dir DIR &
     fill.py PORT LEVERET DIR/control.sock
 
 Needs pika. Once it says "ready", stop the broker (or kill it) while this still holds deliveries that it does not ack, then

@@ -29,7 +29,16 @@ impl Broker {
         // Free a moment ago; nobody else on this machine asks for one by number.
         let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port").port();
         let child = Command::new(env!("CARGO_BIN_EXE_leveret"))
-            .args(["server", "--listen", &format!("127.0.0.1:{port}"), "--management-listen", "none", "--data-dir"])
+            .args([
+                "server",
+                "--listen",
+                &format!("127.0.0.1:{port}"),
+                "--management-listen",
+                "none",
+                "--prometheus-listen",
+                "none",
+                "--data-dir",
+            ])
             .arg(dir)
             .env_clear()
             .stdin(Stdio::null())

@@ -270,8 +270,7 @@ fn oracle_address() -> Option<SocketAddr> {
 
 /// The one place that knows how to start the broker.
 fn start_embedded(data_dir: leveret::DataDir) -> leveret::Broker {
-    let listen = vec!["127.0.0.1:0".parse().expect("an address")];
-    let config = leveret::Config { listen, data_dir, ..leveret::Config::default() };
+    let config = leveret::Config { data_dir, ..leveret::Config::for_tests() };
     runtime().block_on(leveret::Broker::start(config)).expect("the broker starts")
 }
 
