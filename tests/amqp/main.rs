@@ -43,6 +43,7 @@ mod pipelining;
 mod policies;
 mod prefetch;
 mod priorities;
+mod private_keys;
 mod proxy;
 mod publish_return;
 mod queue_arguments;

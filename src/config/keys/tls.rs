@@ -64,7 +64,8 @@ macro_rules! tls_keys {
             Key {
                 name: concat!($prefix, ".password"),
                 form: "text",
-                about: "the password of a private key that is encrypted as PKCS #8 (`BEGIN ENCRYPTED PRIVATE KEY`)",
+                about: "the password of a private key that is encrypted, as PKCS #8 (PBES2) or as OpenSSL did it before (`Proc-Type: \
+                        4,ENCRYPTED`; AES or 3DES)",
                 counts: Counts::ForNew(|live, new| live.$($field).+.clone_from(&new.$($field).+)),
                 set: |settings, given| {
                     settings.config.$($field).+.certificate.password = Some(given.text());

@@ -8,6 +8,7 @@ mod cipher;
 mod facts;
 mod pem;
 mod resolver;
+mod traditional;
 mod verifier;
 
 use std::io;

@@ -2,18 +2,16 @@
 
 use std::path::Path;
 
-use pkcs8::EncryptedPrivateKeyInfoRef;
-use pkcs8::SecretDocument;
+use pkcs8::{EncryptedPrivateKeyInfoRef, Error, SecretDocument, pkcs5};
 use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
+use super::traditional;
 use crate::config::CertificateFiles;
 
 /// How the part of a PEM file begins and ends that holds an encrypted key.
 const ENCRYPTED: [&str; 2] = ["-----BEGIN ENCRYPTED PRIVATE KEY-----", "-----END ENCRYPTED PRIVATE KEY-----"];
-/// Older encryption of OpenSSL, which depends on MD5.
-const ENCRYPTED_OLD: &str = "Proc-Type: 4,ENCRYPTED";
 
 /// A certificate with those behind it, and its key.
 pub(super) fn certificate(
@@ -44,17 +42,20 @@ pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, 
 fn key(path: &Path, password: Option<&str>) -> Result<PrivateKeyDer<'static>, String> {
     let text = read(path)?;
     let wrong = |cause: &str| format!("{}: {cause}", path.display());
-    if text.contains(ENCRYPTED_OLD) {
-        return Err(wrong("the key is encrypted in an old way; 'openssl pkcs8 -topk8' makes it readable here"));
+    let needed = || password.ok_or_else(|| wrong("the key is encrypted, and there is no password"));
+    if let Some(encrypted) = traditional::Encrypted::find(&text) {
+        return encrypted.decrypt(needed()?).map_err(wrong);
     }
     let Some(encrypted) = section(&text) else {
         return PrivateKeyDer::from_pem_slice(text.as_bytes()).map_err(|_| wrong("has no private key"));
     };
-    let password = password.ok_or_else(|| wrong("the key is encrypted, and there is no password"))?;
+    let password = needed()?;
     let (_, document) = SecretDocument::from_pem(encrypted).map_err(|_| wrong("the encrypted key cannot be read"))?;
-    let info = EncryptedPrivateKeyInfoRef::try_from(document.as_bytes());
-    let info = info.map_err(|_| wrong("the encrypted key cannot be read"))?;
-    let key = info.decrypt(password).map_err(|_| wrong("the key cannot be decrypted with this password"))?;
+    let info = EncryptedPrivateKeyInfoRef::try_from(document.as_bytes()).map_err(|_| wrong(traditional::UNKNOWN))?;
+    let key = info.decrypt(password).map_err(|cause| {
+        let unknown = matches!(cause, Error::EncryptedPrivateKey(pkcs5::Error::UnsupportedAlgorithm { .. }));
+        wrong(if unknown { traditional::UNKNOWN } else { traditional::WRONG_PASSWORD })
+    })?;
     Ok(PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.as_bytes().to_vec())))
 }
 

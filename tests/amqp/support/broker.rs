@@ -224,9 +224,15 @@ pub struct TunedBroker {
 impl TunedBroker {
     /// A broker in memory with the default settings but for what `tune` changes.
     pub fn start(tune: impl FnOnce(&mut leveret::Config)) -> Self {
+        Self::try_start(tune).expect("the broker starts")
+    }
+
+    /// The same for one that may refuse, and why it does.
+    pub fn try_start(tune: impl FnOnce(&mut leveret::Config)) -> Result<Self, String> {
         let mut config = leveret::Config::for_tests();
         tune(&mut config);
-        Self { broker: runtime().block_on(leveret::Broker::start(config)).expect("the broker starts") }
+        let broker = runtime().block_on(leveret::Broker::start(config));
+        broker.map(|broker| Self { broker }).map_err(|cause| cause.to_string())
     }
 
     pub fn options(&self) -> Options {

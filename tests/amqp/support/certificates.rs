@@ -36,8 +36,7 @@ impl Authority {
 
     /// A broker's certificate for these host names.
     pub fn broker(&self, hosts: &[&str]) -> Identity {
-        let names = hosts.iter().map(|host| SanType::DnsName((*host).try_into().expect("a name"))).collect();
-        self.vouch(&[(DnType::CommonName, hosts[0])], names)
+        self.vouch(&[(DnType::CommonName, hosts[0])], host_names(hosts))
     }
 
     /// A client's certificate.
@@ -45,13 +44,22 @@ impl Authority {
         self.vouch(parts, names)
     }
 
+    /// A broker's certificate for a key that it has already.
+    pub fn broker_with(&self, hosts: &[&str], key: &str) -> String {
+        let key = KeyPair::from_pem(key).expect("a key");
+        self.sign(&[(DnType::CommonName, hosts[0])], host_names(hosts), &key)
+    }
+
     fn vouch(&self, parts: &[(DnType, &str)], names: Vec<SanType>) -> Identity {
+        let key = KeyPair::generate().expect("a key");
+        Identity { certificate: self.sign(parts, names, &key), key: key.serialize_pem() }
+    }
+
+    fn sign(&self, parts: &[(DnType, &str)], names: Vec<SanType>, key: &KeyPair) -> String {
         let mut params = CertificateParams::default();
         params.distinguished_name = named(parts);
         params.subject_alt_names = names;
-        let key = KeyPair::generate().expect("a key");
-        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
-        Identity { certificate: certificate.pem(), key: key.serialize_pem() }
+        params.signed_by(key, &self.issuer).expect("a certificate").pem()
     }
 
     /// A client that trusts this authority, and shows a certificate if it has one.
@@ -89,6 +97,10 @@ impl Identity {
         std::fs::write(&key, &self.key).expect("written");
         (certificate, key)
     }
+}
+
+fn host_names(hosts: &[&str]) -> Vec<SanType> {
+    hosts.iter().map(|host| SanType::DnsName((*host).try_into().expect("a name"))).collect()
 }
 
 fn named(parts: &[(DnType, &str)]) -> DistinguishedName {
