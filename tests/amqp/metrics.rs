@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::support::{Client, TunedBroker, persistent, wait_until};
+use crate::support::{Authority, Client, TunedBroker, persistent, wait_until};
 
 /// Set where a test must not be skipped.
 const REQUIRE: &str = "LEVERET_REQUIRE_PROMETHEUS";
@@ -234,18 +234,13 @@ struct Prometheus {
 }
 
 impl Prometheus {
-    fn start(prometheus: &Path, broker: SocketAddr) -> Self {
+    /// `jobs` are pairs of a name and what else its configuration says.
+    fn start(prometheus: &Path, broker: SocketAddr, jobs: &[(&str, &str)]) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let config = directory.path().join("prometheus.yml");
         let mut text = "global: {scrape_interval: 1s, scrape_timeout: 1s}\nscrape_configs:\n".to_owned();
-        for (job, path, families) in [
-            ("rabbitmq", "/metrics", ""),
-            ("detailed", "/metrics/detailed", "queue_coarse_metrics, queue_consumer_count"),
-        ] {
-            let _written = writeln!(
-                text,
-                "- {{job_name: {job}, metrics_path: {path}, params: {{family: [{families}]}}, static_configs: [{{targets: ['{broker}']}}]}}"
-            );
+        for (job, more) in jobs {
+            let _written = writeln!(text, "- {{job_name: {job}, {more}, static_configs: [{{targets: ['{broker}']}}]}}");
         }
         std::fs::write(&config, text).expect("written");
         // A port that is free now; nobody else on this machine is quick enough to take it.
@@ -272,6 +267,15 @@ impl Prometheus {
         let answer: Value = serde_json::from_str(&body).ok()?;
         assert_eq!(answer["status"], "success", "{expression}: {answer}");
         answer["data"]["result"].as_array().cloned()
+    }
+
+    /// Waits until an expression finds something.
+    fn wait_for(&self, expression: &str) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while self.query(expression).is_none_or(|found| found.is_empty()) {
+            assert!(Instant::now() < deadline, "Prometheus does not scrape");
+            std::thread::sleep(Duration::from_millis(200));
+        }
     }
 }
 
@@ -300,6 +304,28 @@ fn own_dashboard() -> Vec<(String, String)> {
 }
 
 #[test]
+fn a_real_prometheus_scrapes_over_tls() {
+    let Some(prometheus) = program("prometheus") else { return };
+    let directory = tempfile::tempdir().expect("a directory");
+    let authority = Authority::new("the authority");
+    let ca = directory.path().join("ca.pem");
+    std::fs::write(&ca, &authority.pem).expect("written");
+    let files = authority.broker(&["broker.example"]).write(directory.path(), "broker");
+    let broker = TunedBroker::start(|config| {
+        let https = &mut config.prometheus_ssl;
+        (https.ip, https.port) = (Some("127.0.0.1".parse().expect("an address")), Some(0));
+        let certificate = &mut https.tls.certificate;
+        (certificate.certfile, certificate.keyfile) = (Some(files.0), Some(files.1));
+    });
+    let trusted = format!("scheme: https, tls_config: {{ca_file: '{}', server_name: broker.example}}", ca.display());
+    let jobs = [("trusted", trusted.as_str()), ("distrustful", "scheme: https"), ("plain", "scheme: http")];
+    let prometheus = Prometheus::start(&prometheus, metrics(&broker), &jobs);
+    prometheus.wait_for("up{job='trusted'} == 1 and on() rabbitmq_identity_info{job='trusted'}");
+    prometheus.wait_for("up{job='distrustful'} == 0");
+    prometheus.wait_for("up{job='plain'} == 0");
+}
+
+#[test]
 fn a_real_prometheus_answers_what_dashboards_and_alerts_ask() {
     let Some(prometheus) = program("prometheus") else { return };
     let broker = start();
@@ -308,13 +334,12 @@ fn a_real_prometheus_answers_what_dashboards_and_alerts_ask() {
     let unused = client.temporary_queue(1);
     client.open_channel(2);
     client.fill(2, &unused, &["m"]);
-    let prometheus = Prometheus::start(&prometheus, metrics(&broker));
+    let families = "queue_coarse_metrics, queue_consumer_count";
+    let detailed = format!("metrics_path: /metrics/detailed, params: {{family: [{families}]}}");
+    let jobs = [("rabbitmq", "metrics_path: /metrics"), ("detailed", &detailed)];
+    let prometheus = Prometheus::start(&prometheus, metrics(&broker), &jobs);
     // Rates need two scrapes.
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while prometheus.query("count_over_time(rabbitmq_queues[1m]) >= 3").is_none_or(|found| found.is_empty()) {
-        assert!(Instant::now() < deadline, "Prometheus does not scrape");
-        std::thread::sleep(Duration::from_millis(200));
-    }
+    prometheus.wait_for("count_over_time(rabbitmq_queues[1m]) >= 3");
     let expressions = include_str!("metrics/expressions.txt").lines().filter(|line| !line.starts_with('#'));
     let expressions = expressions.map(|line| {
         let (name, expression) = line.split_once('\t').expect("a name, a tab, an expression");

@@ -79,6 +79,23 @@ fn messages_travel_over_both_versions_of_tls() {
 }
 
 #[test]
+fn one_version_may_be_all_that_is_spoken() {
+    let (old, new) = (&rustls::version::TLS12, &rustls::version::TLS13);
+    for (name, spoken, other) in [("tlsv1.2", old, new), ("tlsv1.3", new, old)] {
+        // What is spoken no more is passed over.
+        let versions = [("1", "tlsv1.1"), ("2", name)].map(|(word, name)| (word.to_owned(), name.to_owned()));
+        let secured = Secured::start(|config, _, _| config.tls.versions = versions.to_vec());
+        let with = |versions: &[_]| secured.options(secured.authority.trusting_with(None, versions));
+        for versions in [&[spoken][..], &[old, new]] {
+            let client = with(versions).open();
+            assert_eq!(client.tls().protocol_version(), Some(spoken.version), "{name}");
+            client.close();
+        }
+        assert!(with(&[other]).try_raw().is_err(), "{name} is not the only one");
+    }
+}
+
+#[test]
 fn a_client_that_does_not_speak_tls_is_let_go() {
     let secured = Secured::start(|config, _, _| config.tls_handshake_timeout = millis(300));
     let addr = secured.broker.amqps_addrs()[0];
@@ -211,11 +228,11 @@ fn certificates_are_read_again_and_open_connections_go_on() {
 #[test]
 fn a_broker_without_its_certificate_does_not_start() {
     let started = |tune: fn(&mut leveret::Config)| {
-        let mut config = leveret::Config::for_tests();
-        config.tls_listen = vec!["127.0.0.1:0".parse().expect("an address")];
-        tune(&mut config);
-        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-        runtime.block_on(leveret::Broker::start(config)).map(|_| ()).expect_err("it starts").to_string()
+        let started = TunedBroker::try_start(|config| {
+            config.tls_listen = vec!["127.0.0.1:0".parse().expect("an address")];
+            tune(config);
+        });
+        started.err().expect("it starts")
     };
     assert_eq!(started(|_| {}), "ssl_options: certfile is not set");
     let missing = started(|config| {
@@ -226,29 +243,43 @@ fn a_broker_without_its_certificate_does_not_start() {
 }
 
 #[test]
-fn the_management_api_is_served_over_tls_and_its_certificate_read_again() {
+fn http_is_served_over_tls_and_its_certificates_read_again() {
     let secured = Secured::start(|config, dir, authority| {
-        let files = authority.broker(&["broker.example"]).write(dir.path(), "management");
-        config.management_ssl.ip = Some("127.0.0.1".parse().expect("an address"));
-        config.management_ssl.port = Some(0);
-        let certificate = &mut config.management_ssl.tls.certificate;
-        (certificate.certfile, certificate.keyfile) = (Some(files.0), Some(files.1));
+        for (https, name) in [(&mut config.management_ssl, "management"), (&mut config.prometheus_ssl, "prometheus")] {
+            let files = authority.broker(&["broker.example"]).write(dir.path(), name);
+            (https.ip, https.port) = (Some("127.0.0.1".parse().expect("an address")), Some(0));
+            let certificate = &mut https.tls.certificate;
+            (certificate.certfile, certificate.keyfile) = (Some(files.0), Some(files.1));
+        }
     });
-    let addr = secured.broker.management_addr().expect("it listens");
     let tls = secured.authority.trusting(None);
-    let ask = || {
-        let mut stream = Stream::connect(addr, b"", Some(&tls)).expect("connected");
-        let head = "GET /api/whoami HTTP/1.1\r\nHost: broker.example\r\nAuthorization: Basic Z3Vlc3Q6Z3Vlc3Q=\r\nConnection: close\r\n\r\n";
-        stream.write_all(head.as_bytes()).expect("written");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("an answer that ends as TLS does");
-        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("\"name\":\"guest\""), "{answer}");
-        stream.tls().expect("it is TLS").peer_certificates().expect("it has one")[0].clone()
-    };
-    let first = ask();
-    secured.authority.broker(&["broker.example"]).write(secured.dir.path(), "management");
-    secured.broker.reload();
-    assert_ne!(ask(), first);
+    for (name, addr, path, wanted) in [
+        ("management", secured.broker.management_addr(), "/api/whoami", "\"name\":\"guest\""),
+        ("prometheus", secured.broker.metrics_addr(), "/metrics", "\nrabbitmq_queues 0\n"),
+    ] {
+        let addr = addr.expect("it listens");
+        let ask = || {
+            let mut stream = Stream::connect(addr, b"", Some(&tls)).expect("connected");
+            let login = "Authorization: Basic Z3Vlc3Q6Z3Vlc3Q=";
+            let head = format!("GET {path} HTTP/1.1\r\nHost: broker.example\r\n{login}\r\nConnection: close\r\n\r\n");
+            stream.write_all(head.as_bytes()).expect("written");
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).expect("an answer that ends as TLS does");
+            assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains(wanted), "{answer}");
+            stream.tls().expect("it is TLS").peer_certificates().expect("it has one")[0].clone()
+        };
+        let first = ask();
+        secured.authority.broker(&["broker.example"]).write(secured.dir.path(), name);
+        assert_eq!(ask(), first, "nobody has asked for it");
+        secured.broker.reload();
+        assert_ne!(ask(), first);
+        let mut plain = TcpStream::connect(addr).expect("connected");
+        plain.write_all(b"GET / HTTP/1.0\r\n\r\n").expect("taken");
+        let mut answer = Vec::new();
+        // Whatever comes back, an alert or a reset, it is no answer.
+        let _ended = plain.read_to_end(&mut answer);
+        assert!(!answer.starts_with(b"HTTP"), "{answer:?}");
+    }
 }
 
 #[test]
