@@ -12,6 +12,7 @@ mod orders;
 mod publishing;
 mod support;
 mod survival;
+mod tls;
 mod topology;
 
 use std::{env, process::ExitCode, sync::Arc, time::Duration};
@@ -19,7 +20,7 @@ use std::{env, process::ExitCode, sync::Arc, time::Duration};
 use support::Scene;
 
 /// The programs that need no argument.
-const PROGRAMS: [&str; 10] = [
+const PROGRAMS: [&str; 11] = [
     "confirms",
     "connection",
     "consumers",
@@ -29,6 +30,7 @@ const PROGRAMS: [&str; 10] = [
     "order_retry",
     "queues",
     "returns",
+    "tls",
     "transactions",
 ];
 const TIME_LIMIT: Duration = Duration::from_secs(60);
@@ -85,6 +87,7 @@ async fn run(program: String, count: u32, scene: Arc<Scene>) -> lapin::Result<()
         "returns" => publishing::returns(scene).await,
         "survive_check" => survival::check(scene, count).await,
         "survive_publish" => survival::publish(scene, count).await,
+        "tls" => tls::tls(scene).await,
         "transactions" => publishing::transactions(scene).await,
         _ => panic!("no such program: {program}"),
     }
