@@ -19,6 +19,7 @@
 //!
 //! [`Broker::start`] embeds a broker in a program or a test.
 
+mod built_in;
 pub mod config;
 mod control;
 #[cfg(unix)]

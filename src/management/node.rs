@@ -15,18 +15,9 @@ use super::problem::Problem;
 use super::reply::{Answer, Reply};
 use super::request::{Params, Query};
 use super::routes::Api;
+use crate::built_in::PLUGINS;
 use crate::engine::directory::{GlobalParameterRecord, Record};
 use crate::server::operator::{ListenerInfo, NodeInfo, Protocol};
-
-/// RabbitMQ's plugins whose work the broker does by itself.
-const ENABLED_PLUGINS: [&str; 6] = [
-    "rabbitmq_consistent_hash_exchange",
-    "rabbitmq_delayed_message_exchange",
-    "rabbitmq_management",
-    "rabbitmq_management_agent",
-    "rabbitmq_random_exchange",
-    "rabbitmq_recent_history_exchange",
-];
 
 pub(super) fn routes() -> Router<Arc<Api>> {
     Router::new()
@@ -124,7 +115,7 @@ fn node_object(api: &Api, info: &NodeInfo, stats_off: bool) -> Object {
         "db_dir": info.data_dir.clone().unwrap_or_else(|| "none (in memory)".to_owned()),
         "config_files": [],
         "net_ticktime": 60,
-        "enabled_plugins": ENABLED_PLUGINS,
+        "enabled_plugins": PLUGINS,
         "ra_open_file_metrics": {},
         "metrics_gc_queue_length": {},
         "cluster_links": [],

@@ -18,6 +18,7 @@ use super::problem::Problem;
 use super::reply::{Answer, Reply};
 use super::request::{Ends, Params, Query};
 use super::routes::Api;
+use crate::built_in;
 
 /// Lists that are always empty, for whoever may monitor.
 const EMPTY: [&str; 16] = [
@@ -37,22 +38,6 @@ const EMPTY: [&str; 16] = [
     "/api/stream/publishers/{vhost}",
     "/api/deprecated-features",
     "/api/deprecated-features/used",
-];
-
-/// What RabbitMQ 4 has flags for, all of it built in.
-const FEATURE_FLAGS: [(&str, &str); 12] = [
-    ("classic_mirrored_queue_version", "Support setting version for classic mirrored queues"),
-    ("classic_queue_type_delivery_support", "Bug fix for classic queue deliveries using mixed versions"),
-    ("direct_exchange_routing_v2", "v2 direct exchange routing implementation"),
-    ("drop_unroutable_metric", "Count unroutable publishes to be dropped in stats"),
-    ("empty_basic_get_metric", "Count AMQP `basic.get` on empty queues in stats"),
-    ("implicit_default_bindings", "Default bindings are now implicit, instead of being stored in the database"),
-    ("maintenance_mode_status", "Maintenance mode status"),
-    ("quorum_queue", "Support queues of type `quorum`"),
-    ("stream_queue", "Support queues of type `stream`"),
-    ("stream_single_active_consumer", "Single active consumer for streams"),
-    ("user_limits", "Configure connection and channel limits for a user"),
-    ("virtual_host_metadata", "Virtual host metadata (description, tags, etc)"),
 ];
 
 pub(super) fn routes() -> Router<Arc<Api>> {
@@ -93,16 +78,12 @@ async fn reset_node(State(api): State<Arc<Api>>, caller: Caller, Params([node]):
 }
 
 async fn feature_flags(_: Caller, query: Query) -> Answer {
-    let flag = |(name, about): &(&str, &str)| {
-        object(json!({"name": name, "desc": about, "doc_url": "", "provided_by": "rabbit", "stability": "required",
-            "state": "enabled"}))
-    };
-    Listing::whole(&query, &["name"])?.objects(FEATURE_FLAGS.iter().map(flag).collect())
+    Listing::whole(&query, &["name"])?.objects(built_in::feature_flag_states().map(object).collect())
 }
 
 async fn enable_feature_flag(caller: Caller, Params([name]): Params<1>) -> Answer {
     caller.admin()?;
-    if name == "all" || FEATURE_FLAGS.iter().any(|(known, _)| *known == name) {
+    if name == "all" || built_in::feature_flags().any(|known| known == name) {
         return Ok(Reply::done());
     }
     Err(Problem::bad_request(format!("unsupported: there is no feature flag '{name}'")))

@@ -243,6 +243,11 @@ fn built_in_plugins_can_be_enabled_and_others_cannot() {
     assert_eq!(plugins(&["-q", "enable", "rabbitmq_consistent_hash_exchange", "rabbitmq_nope"]).code, 70);
     let listed = plugins(&["-q", "list", "-E", "-m", "hash"]);
     assert_eq!(listed.out, "rabbitmq_consistent_hash_exchange\n");
+    // Scripts look for these before they use what they stand for.
+    let served = ["rabbitmq_management", "rabbitmq_prometheus"];
+    assert_eq!(plugins(&[&["-q", "is_enabled"][..], &served].concat()).code, 0);
+    let status = broker.ctl(&["status"]);
+    assert!(served.iter().all(|name| status.contains(&format!(" * {name}\n"))), "{status}");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::{BOTH, CTL};
+use crate::built_in;
 use crate::ctl::call::Call;
 use crate::ctl::failure::{Failure, UNAVAILABLE};
 use crate::ctl::output::Output;
@@ -55,7 +56,7 @@ fn cluster_status(call: &mut Call<'_>) -> Result<Output, Failure> {
         "maintenance_status": {(info.name.clone()): maintenance(&info)},
         "listeners": {(info.name.clone()): info.listeners},
         "versions": {(info.name.clone()): {"rabbitmq_name": info.product, "rabbitmq_version": info.rabbitmq_version}},
-        "feature_flags": super::feature_flags::states(),
+        "feature_flags": built_in::feature_flag_states().collect::<Vec<_>>(),
     });
     Ok(Output::Value { text: status_text(&info), json })
 }
@@ -71,8 +72,7 @@ pub(super) fn status_text(info: &NodeInfo) -> String {
             format!("Node: {name}, {}", line.replacen('I', "i", 1))
         })
         .collect();
-    let flags: Vec<_> =
-        super::feature_flags::FLAGS.iter().map(|(flag, _)| format!("Flag: {flag}, state: enabled")).collect();
+    let flags: Vec<_> = built_in::feature_flags().map(|flag| format!("Flag: {flag}, state: enabled")).collect();
     let sections = [
         ("Basics", format!("Cluster name: {}", info.cluster_name)),
         ("Disk Nodes", name.clone()),

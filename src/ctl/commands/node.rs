@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{BOTH, CTL, DIAGNOSTICS, EVERY};
+use crate::built_in::PLUGINS;
 use crate::config::Setting;
 use crate::control::client::ClientError;
 use crate::control::request::{NodeRequest, Request};
@@ -415,7 +416,7 @@ fn status(call: &mut Call<'_>) -> Result<Output, Failure> {
 
 fn status_text(call: &Call<'_>, info: &NodeInfo) -> Result<String, Failure> {
     let data = info.data_dir.as_deref().unwrap_or("none: everything is in memory");
-    let plugins: Vec<_> = super::plugins::built_in().map(|plugin| format!(" * {plugin}")).collect();
+    let plugins: Vec<_> = PLUGINS.iter().map(|plugin| format!(" * {plugin}")).collect();
     let listeners: Vec<_> = info.listeners.iter().map(listener_line).collect();
     let sections = [
         (
@@ -485,7 +486,8 @@ fn status_json(info: &NodeInfo) -> Value {
         "product_version": info.version,
         "node": info.name,
         "data_directory": info.data_dir,
-        "active_plugins": super::plugins::built_in().collect::<Vec<_>>(),
+        "damaged": {"batches": info.damaged_batches, "messages": info.damaged_messages},
+        "active_plugins": PLUGINS,
         "alarms": info.alarms,
         "listeners": info.listeners,
         "log_files": ["<stderr>"],

@@ -1,9 +1,8 @@
 //! Plugins: what RabbitMQ has as plugins is built in here, or is not there.
 
-use std::collections::BTreeSet;
-
 use serde_json::json;
 
+use crate::built_in::PLUGINS;
 use crate::control::request::{NodeRequest, Request};
 use crate::ctl::Tool;
 use crate::ctl::call::Call;
@@ -11,20 +10,7 @@ use crate::ctl::failure::{Failure, SOFTWARE, UNAVAILABLE};
 use crate::ctl::output::Output;
 use crate::ctl::table::{ANY, Command, Group};
 
-/// RabbitMQ's plugins whose work the broker does by itself.
-const BUILT_IN: [&str; 4] = [
-    "rabbitmq_consistent_hash_exchange",
-    "rabbitmq_delayed_message_exchange",
-    "rabbitmq_random_exchange",
-    "rabbitmq_recent_history_exchange",
-];
-
-const PLUGINS: &[Tool] = &[Tool::Plugins];
-
-/// The plugins that are always on.
-pub(super) fn built_in() -> impl Iterator<Item = &'static str> {
-    BUILT_IN.into_iter()
-}
+const TOOLS: &[Tool] = &[Tool::Plugins];
 
 const fn plugin(
     name: &'static str,
@@ -34,7 +20,7 @@ const fn plugin(
     run: fn(&mut Call<'_>) -> Result<Output, Failure>,
 ) -> Command {
     let switches = &["offline", "online", "all", "minimal", "m", "enabled", "E", "implicitly-enabled", "e"];
-    Command { name, group: Group::Plugins, tools: PLUGINS, usage, about, args, switches, run }
+    Command { name, group: Group::Plugins, tools: TOOLS, usage, about, args, switches, run }
 }
 
 pub(super) const COMMANDS: &[Command] = &[
@@ -83,7 +69,7 @@ fn list(call: &mut Call<'_>) -> Result<Output, Failure> {
     let matcher = fancy_regex::Regex::new(pattern)
         .map_err(|_| call.invalid(&format!("Bad argument: '{pattern}' is not a regular expression")))?;
     let running = call.try_ask(&Request::Node(NodeRequest::Ping)).is_ok();
-    let names: Vec<_> = built_in().filter(|name| matcher.is_match(name).unwrap_or(false)).collect();
+    let names: Vec<_> = PLUGINS.into_iter().filter(|name| matcher.is_match(name).unwrap_or(false)).collect();
     let version = super::version();
     let plugins: Vec<_> = names
         .iter()
@@ -106,14 +92,14 @@ fn list(call: &mut Call<'_>) -> Result<Output, Failure> {
 
 /// What stands below a change that changes nothing.
 fn unchanged(call: &Call<'_>) -> Output {
-    let all: Vec<_> = built_in().map(|name| format!("  {name}")).collect();
+    let all: Vec<_> = PLUGINS.iter().map(|name| format!("  {name}")).collect();
     let text = format!(
         "The following plugins have been configured:\n{}\nApplying plugin configuration to {}...\n\
          Plugin configuration unchanged.",
         all.join("\n"),
         call.node()
     );
-    let json = json!({"enabled": built_in().collect::<Vec<_>>(), "started": [], "stopped": []});
+    let json = json!({"enabled": PLUGINS, "started": [], "stopped": []});
     Output::Value { text, json }
 }
 
@@ -127,7 +113,7 @@ fn wanted(call: &Call<'_>, what: &str) -> Result<(), Failure> {
 
 fn enable(call: &mut Call<'_>) -> Result<Output, Failure> {
     wanted(call, "Enabling")?;
-    let missing: Vec<_> = call.words().iter().filter(|name| !BUILT_IN.contains(&name.as_str())).collect();
+    let missing: Vec<_> = call.words().iter().filter(|name| !PLUGINS.contains(&name.as_str())).collect();
     if missing.is_empty() {
         return Ok(unchanged(call));
     }
@@ -137,7 +123,7 @@ fn enable(call: &mut Call<'_>) -> Result<Output, Failure> {
 
 fn disable(call: &mut Call<'_>) -> Result<Output, Failure> {
     wanted(call, "Disabling")?;
-    let kept: Vec<_> = call.words().iter().map(String::as_str).filter(|name| BUILT_IN.contains(name)).collect();
+    let kept: Vec<_> = call.words().iter().map(String::as_str).filter(|name| PLUGINS.contains(name)).collect();
     if !kept.is_empty() || call.has("all") {
         let text = format!(
             "built in, cannot be disabled: {}",
@@ -154,13 +140,12 @@ fn is_enabled(call: &mut Call<'_>) -> Result<Output, Failure> {
     let (noun, verb) = if call.words().len() == 1 { ("plugin", "is") } else { ("plugins", "are") };
     call.banner(&format!("Asking node {node} if {noun} {names} {verb} enabled..."))?;
     let noun = if call.words().len() == 1 { "Plugin" } else { "Plugins" };
-    let missing: Vec<_> = call.words().iter().map(String::as_str).filter(|name| !BUILT_IN.contains(name)).collect();
+    let missing: Vec<_> = call.words().iter().map(String::as_str).filter(|name| !PLUGINS.contains(name)).collect();
     if missing.is_empty() {
         return Ok(Output::Message(format!("{noun} {names} {verb} enabled on node {node}")));
     }
     let (noun, verb) = if missing.len() == 1 { ("Plugin", "is") } else { ("Plugins", "are") };
-    let all: BTreeSet<_> = built_in().collect();
-    let all = all.into_iter().collect::<Vec<_>>().join(", ");
+    let all = PLUGINS.join(", ");
     Err(Failure::error(
         UNAVAILABLE,
         format!(
