@@ -113,6 +113,8 @@ fn node_object(api: &Api, info: &NodeInfo, stats_off: bool) -> Object {
         "contexts": contexts(api),
         "log_files": ["<stderr>"],
         "db_dir": info.data_dir.clone().unwrap_or_else(|| "none (in memory)".to_owned()),
+        "storage_damaged_batches": info.damaged_batches,
+        "storage_damaged_messages": info.damaged_messages,
         "config_files": [],
         "net_ticktime": 60,
         "enabled_plugins": PLUGINS,

@@ -94,6 +94,11 @@ impl Broker {
             }
             assert!(Instant::now() < deadline, "the broker does not end");
             std::thread::sleep(Duration::from_millis(5));
+        self.port_of("amqp")
+    }
+
+    /// The port on which it speaks a protocol, by RabbitMQ's word for it.
+    pub(crate) fn port_of(&self, protocol: &str) -> u16 {
         }
     }
 }

@@ -1,5 +1,9 @@
 //! Messages looked at, deleted, moved and sent back, and what clients see of it.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
 use lapin::options::{
     BasicAckOptions, BasicConsumeOptions, BasicGetOptions, BasicNackOptions, BasicPublishOptions, BasicQosOptions,
     ConfirmSelectOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
@@ -355,4 +359,48 @@ async fn a_redrive_and_a_consumer_share_what_is_there() {
     assert_eq!(moved["moved"].as_u64().expect("a number") + taken, 1500, "{moved}");
     all.sort_by_key(|body| body.parse::<u32>().expect("a number"));
     assert_eq!(all, (0..1500).map(|number| number.to_string()).collect::<Vec<_>>());
+}
+
+/// What a page of the broker's says.
+fn fetch(broker: &Broker, protocol: &str, path: &str) -> String {
+    let mut socket = TcpStream::connect(("127.0.0.1", broker.port_of(protocol))).expect("connected");
+    write!(socket, "GET {path} HTTP/1.0\r\nAuthorization: Basic Z3Vlc3Q6Z3Vlc3Q=\r\n\r\n").expect("taken");
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).expect("an answer");
+    answer
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_set_aside_because_it_is_damaged_is_told() {
+    let mut broker = Broker::start();
+    let (connection, first) = channel(&broker).await;
+    declare(&first, "q", FieldTable::default()).await;
+    let body = "precious ".repeat(20);
+    publish(&first, "", "q", &body, FieldTable::default()).await;
+    connection.close(200, "".into()).await.expect("closed");
+    assert!(broker.ctl(&["status"]).contains("\nDamaged and set aside: nothing\n"));
+    broker.ctl(&["stop"]);
+    assert!(broker.wait());
+    let file = broker.file("data/leveret.redb");
+    let mut octets = std::fs::read(&file).expect("read");
+    let found = octets.windows(body.len()).rposition(|window| window == body.as_bytes()).expect("it is there");
+    octets[found] ^= 1;
+    std::fs::write(&file, octets).expect("written");
+    broker.start_again(&["--management-listen", "127.0.0.1:0", "--prometheus-listen", "127.0.0.1:0"]);
+    let (_connection, second) = channel(&broker).await;
+    assert_eq!(get(&second, "q").await, None);
+    // The writer sets it aside, a moment later.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !broker.ctl(&["status"]).contains("\nDamaged and set aside: batches: 1, messages in them: 1\n") {
+        assert!(Instant::now() < deadline, "{}", broker.ctl(&["status"]));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let status: Value = serde_json::from_str(&broker.ctl(&["status", "--formatter=json"])).expect("JSON");
+    assert_eq!(status["damaged"], json!({"batches": 1, "messages": 1}));
+    let nodes = fetch(&broker, "http", "/api/nodes");
+    assert!(nodes.contains("\"storage_damaged_batches\":1,\"storage_damaged_messages\":1"), "{nodes}");
+    let metrics = fetch(&broker, "http/prometheus", "/metrics");
+    for series in ["rabbitmq_storage_damaged_batches 1\n", "rabbitmq_storage_damaged_messages 1\n"] {
+        assert!(metrics.contains(series), "{metrics}");
+    }
 }

@@ -434,7 +434,7 @@ fn status_text(call: &Call<'_>, info: &NodeInfo) -> Result<String, Failure> {
             ),
         ),
         ("Plugins", format!("Enabled plugins:\n\n{}", plugins.join("\n"))),
-        ("Data directory", format!("Node data directory: {data}")),
+        ("Data directory", format!("Node data directory: {data}\nDamaged and set aside: {}", damage(info))),
         ("Log file(s)", " * <stderr>".to_owned()),
         ("Alarms", alarms_text(info)),
         (
@@ -468,6 +468,14 @@ fn status_text(call: &Call<'_>, info: &NodeInfo) -> Result<String, Failure> {
         ("Listeners", listeners.join("\n")),
     ];
     Ok(sections.map(|(heading, text)| format!("{heading}\n\n{text}")).join("\n\n"))
+}
+
+/// What the store has lost.
+fn damage(info: &NodeInfo) -> String {
+    match (info.damaged_batches, info.damaged_messages) {
+        (0, _) => "nothing".to_owned(),
+        (batches, messages) => format!("batches: {batches}, messages in them: {messages}"),
+    }
 }
 
 /// The alarms, one a line.

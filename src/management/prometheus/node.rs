@@ -403,6 +403,12 @@ fn store(facts: &Facts, text: &mut Text<'_>) {
         "Time that commits of the database took",
         store.checkpoint_time.as_secs_f64(),
     );
+    for (name, help, value) in [
+        ("storage_damaged_batches", "Batches of messages that were damaged and set aside", facts.node.damaged_batches),
+        ("storage_damaged_messages", "Messages in them, as far as they could be counted", facts.node.damaged_messages),
+    ] {
+        text.single(name, Kind::Gauge, help, value);
+    }
     #[expect(clippy::cast_precision_loss, reason = "a ratio")]
     let per_commit = facts.sample.totals.flow.counts()[Count::Confirm] as f64 / store.commits.max(1) as f64;
     text.single(

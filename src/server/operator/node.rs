@@ -130,6 +130,10 @@ pub(crate) struct NodeInfo {
     pub(crate) vhosts: u64,
     /// Octets of memory that messages take, in all queues.
     pub(crate) message_bytes: u64,
+    /// Batches of messages that were found to be damaged and were set aside, since the store was made.
+    pub(crate) damaged_batches: u64,
+    /// Messages in them, as far as they could be counted.
+    pub(crate) damaged_messages: u64,
 }
 
 impl Operator {
@@ -175,6 +179,7 @@ impl Operator {
     pub(crate) fn node(&self) -> NodeInfo {
         let config = &self.registry.config;
         let resources = self.registry.resource_status();
+        let damage = self.registry.store.damage();
         NodeInfo {
             name: config.node_name.clone(),
             cluster_name: self.cluster_name(),
@@ -202,6 +207,8 @@ impl Operator {
             queues: self.registry.queue_count() as u64,
             vhosts: self.registry.vhost_cells().len() as u64,
             message_bytes: self.registry.budget.used() as u64,
+            damaged_batches: damage.batches,
+            damaged_messages: damage.messages,
         }
     }
 
