@@ -211,6 +211,9 @@ fn init_logging(logging: &Logging) -> Result<SetLog, String> {
     }
 }
 
+/// How `systemctl status` shows a broker that does its work.
+const SERVING: &str = "serving";
+
 fn run_server(args: &ServerArgs) -> Result<(), String> {
     let settings = settings(args)?;
     let set_log = init_logging(&settings.config.logging)?;
@@ -260,7 +263,7 @@ async fn serve(
     broker.control_log(set_log);
     broker.control_settings(load);
     info!("Server startup complete");
-    tell_systemd(&[NotifyState::Ready]);
+    tell_systemd(&[NotifyState::Ready, NotifyState::Status(SERVING)]);
     let watchdog = sd_notify::watchdog_enabled().map(|patience| tokio::spawn(feed_watchdog(patience)));
     let failed = tokio::select! {
         signal = stop => {
@@ -271,7 +274,7 @@ async fn serve(
         () = broker.failed() => true,
         never = reload_on_signal(&broker, reload) => never,
     };
-    tell_systemd(&[NotifyState::Stopping]);
+    tell_systemd(&[NotifyState::Stopping, NotifyState::Status("stopping: clients are told, what waits is written")]);
     broker.shutdown().await;
     if let Some(watchdog) = watchdog {
         watchdog.abort();
@@ -304,7 +307,12 @@ async fn feed_watchdog(patience: std::time::Duration) {
 async fn reload_on_signal(broker: &Broker, mut signal: tokio::signal::unix::Signal) -> bool {
     while signal.recv().await.is_some() {
         info!("SIGHUP: the configuration is loaded again");
+        // systemd wants to know when, to tell this reload from an earlier one.
+        if let Ok(now) = NotifyState::monotonic_usec_now() {
+            tell_systemd(&[NotifyState::Reloading, now, NotifyState::Status("loading the configuration again")]);
+        }
         broker.reload().await;
+        tell_systemd(&[NotifyState::Ready, NotifyState::Status(SERVING)]);
     }
     std::future::pending().await
 }

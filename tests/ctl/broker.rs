@@ -30,8 +30,12 @@ pub(crate) struct Ran {
 impl Broker {
     /// Starts a broker and waits until it answers.
     pub(crate) fn start() -> Self {
-        let dir = tempfile::tempdir().expect("a directory");
-        let child = spawn(dir.path(), &[]);
+        Self::start_under(tempfile::tempdir().expect("a directory"), &[])
+    }
+
+    /// The same in this directory, with these variables in its environment.
+    pub(crate) fn start_under(dir: TempDir, variables: &[(&str, &str)]) -> Self {
+        let child = spawn_under(dir.path(), &[], variables);
         let broker = Self { child, dir };
         for tool in ["rabbitmqctl", "rabbitmq-diagnostics", "rabbitmq-queues", "rabbitmq-plugins", "rabbitmq-upgrade"] {
             symlink(env!("CARGO_BIN_EXE_leveret"), broker.dir.path().join(tool)).expect("linked");
@@ -48,7 +52,12 @@ impl Broker {
 
     /// Starts it with flags that keep it from starting.
     pub(crate) fn start_in_vain(&mut self, flags: &[&str]) {
-        self.child = spawn(self.dir.path(), flags);
+        self.start_in_vain_under(flags, &[]);
+    }
+
+    /// The same with these variables in its environment.
+    pub(crate) fn start_in_vain_under(&mut self, flags: &[&str], variables: &[(&str, &str)]) {
+        self.child = spawn_under(self.dir.path(), flags, variables);
         assert!(!self.wait(), "it starts");
     }
 
@@ -77,12 +86,24 @@ impl Broker {
         command
     }
 
+    /// Sends the process a signal.
+    pub(crate) fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([format!("-{name}"), self.child.id().to_string()]).status();
+        assert!(sent.expect("kill can be run").success(), "kill -{name}");
+    }
+
     /// The port that it listens on.
     pub(crate) fn port(&self) -> u16 {
+        self.port_of("amqp")
+    }
+
+    /// The port on which it speaks a protocol, by RabbitMQ's word for it.
+    pub(crate) fn port_of(&self, protocol: &str) -> u16 {
         let listeners = self.run("rabbitmq-diagnostics", &["listeners", "--formatter=json"]).out;
         let listeners: serde_json::Value = serde_json::from_str(&listeners).expect("JSON");
-        let port = listeners["listeners"][0]["port"].as_u64().expect("a port");
-        u16::try_from(port).expect("a port")
+        let mut all = listeners["listeners"].as_array().expect("a list").iter();
+        let listener = all.find(|each| each["protocol"] == protocol).expect("it listens");
+        u16::try_from(listener["port"].as_u64().expect("a port")).expect("a port")
     }
 
     /// Waits until the process has ended by itself; whether with success.
@@ -94,11 +115,6 @@ impl Broker {
             }
             assert!(Instant::now() < deadline, "the broker does not end");
             std::thread::sleep(Duration::from_millis(5));
-        self.port_of("amqp")
-    }
-
-    /// The port on which it speaks a protocol, by RabbitMQ's word for it.
-    pub(crate) fn port_of(&self, protocol: &str) -> u16 {
         }
     }
 }
@@ -112,6 +128,10 @@ impl Drop for Broker {
 }
 
 fn spawn(dir: &Path, flags: &[&str]) -> Child {
+    spawn_under(dir, flags, &[])
+}
+
+fn spawn_under(dir: &Path, flags: &[&str], variables: &[(&str, &str)]) -> Child {
     Command::new(env!("CARGO_BIN_EXE_leveret"))
         .args(["server", "--listen", "127.0.0.1:0", "--management-listen", "none", "--prometheus-listen", "none"])
         .arg("--data-dir")
@@ -119,6 +139,7 @@ fn spawn(dir: &Path, flags: &[&str]) -> Child {
         .args(flags)
         .env_clear()
         .env("RABBITMQ_NODENAME", NODE)
+        .envs(variables.iter().copied())
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(std::fs::File::create(dir.join("log")).expect("a log"))

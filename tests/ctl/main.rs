@@ -10,3 +10,4 @@ mod commands;
 mod configuration;
 mod messages;
 mod recorded;
+mod systemd;
