@@ -56,6 +56,7 @@ impl Config {
         for key in keys::all() {
             let differ = match key.name {
                 // Secrets are shown as what they are not.
+                "default_users.*.password" => self.new_vhosts.users != new.new_vhosts.users,
                 "default_pass" => self.default_pass != new.default_pass,
                 "anonymous_login_pass" => self.anonymous_login != new.anonymous_login,
                 "ssl_options.password" | "ssl_options.sni.*.password" => self.tls != new.tls,

@@ -1,14 +1,16 @@
 //! Configuration: flags over environment over file over defaults, into one validated [`Config`].
 
+mod credentials;
 mod describe;
 mod error;
-mod key;
 mod http_listener;
+mod key;
 mod keys;
 mod known;
 mod limits;
 mod logging;
 mod management;
+mod new_vhost;
 mod place;
 mod prometheus;
 mod reference;
@@ -28,13 +30,15 @@ use leveret_protocol::ShortString;
 use crate::engine::handshake::Mechanism;
 use crate::engine::queue::QueueType;
 
+pub use credentials::{CredentialRule, CredentialValidator};
 pub(crate) use describe::{MASK, Setting};
 pub use error::ConfigError;
+pub use http_listener::HttpListener;
 pub(crate) use limits::DISK_SHARE_MAX;
 pub use limits::{Limit, ResourceLimits, Share, parse_octets, parse_share};
 pub use logging::{Format, Logging, Target};
-pub use http_listener::HttpListener;
 pub use management::{MANAGEMENT_PORT, ManagementConfig};
+pub use new_vhost::{NewVhostSettings, VhostLimits, VhostPolicy, VhostUser};
 pub(crate) use place::ephemeral_socket;
 pub use prometheus::{PROMETHEUS_PORT, PrometheusConfig};
 pub use reference::reference;
@@ -154,6 +158,12 @@ pub struct Config {
     pub default_user_tags: Vec<String>,
     /// Its patterns in the default vhost: configure, write, read.
     pub default_permissions: [String; 3],
+    /// What new vhosts get.
+    pub new_vhosts: NewVhostSettings,
+    /// Vhosts at most.
+    pub vhost_max: Option<u64>,
+    /// What new passwords have to be.
+    pub credentials: CredentialValidator,
     /// Users that may log in only from this machine.
     pub loopback_users: Vec<String>,
     /// The type of queues declared without one, in vhosts that have no default of their own.
@@ -240,6 +250,9 @@ impl Default for Config {
             default_pass: "guest".to_owned(),
             default_user_tags: vec!["administrator".to_owned()],
             default_permissions: [".*", ".*", ".*"].map(str::to_owned),
+            new_vhosts: NewVhostSettings::default(),
+            vhost_max: None,
+            credentials: CredentialValidator::default(),
             loopback_users: vec!["guest".to_owned()],
             default_queue_type: QueueType::Classic,
             queue_limit: None,

@@ -89,13 +89,17 @@ pub(super) fn tags(value: &Value) -> Result<Vec<String>, Problem> {
     Ok(tags)
 }
 
-/// How the user is to log in: hash and algorithm; a blank hash for nobody.
-fn password(body: &Map<String, Value>) -> Result<(String, HashingAlgorithm), Problem> {
+/// How the user is to log in: hash and algorithm; a blank hash for nobody. `judged` makes the hash of a password that may be one.
+fn password(
+    body: &Map<String, Value>,
+    is_new: bool,
+    judged: impl Fn(Option<&str>) -> Result<String, Problem>,
+) -> Result<(String, HashingAlgorithm), Problem> {
     match (body.contains_key("password"), body.contains_key("password_hash")) {
         (true, true) => Err(Problem::bad_request("both_password_and_password_hash_are_provided")),
         (true, false) => {
             let text = body.need_text("password")?;
-            Ok((Operator::hash_password(text), HashingAlgorithm::default()))
+            Ok((judged(Some(text))?, HashingAlgorithm::default()))
         }
         (false, true) => {
             let hash = body.need_text("password_hash")?;
@@ -109,6 +113,7 @@ fn password(body: &Map<String, Value>) -> Result<(String, HashingAlgorithm), Pro
             };
             Ok((hash.to_owned(), algorithm))
         }
+        (false, false) if is_new => Ok((judged(None)?, HashingAlgorithm::default())),
         (false, false) => Ok((String::new(), HashingAlgorithm::default())),
     }
 }
@@ -158,7 +163,11 @@ async fn put(
         (None, Some(false)) => Vec::new(),
         (None, None) => return Err(Problem::bad_request("tags_not_present")),
     };
-    let (password_hash, hashing_algorithm) = password(&body)?;
+    let (password_hash, hashing_algorithm) = password(&body, existing.is_none(), |password| {
+        let hash = api.operator.new_password(&name, password);
+        // RabbitMQ tells the reason in its log only.
+        hash.map_err(|_| Problem::bad_request("credential validation failed"))
+    })?;
     let rights = if existing.is_none() { permissions(&body, &name)? } else { Vec::new() };
     let limits = match body.get("limits").filter(|limits| !limits.is_null()) {
         Some(value) => limits(value)?,
@@ -221,7 +230,10 @@ mod tests {
 
     #[test]
     fn a_password_or_a_hash_but_not_both() {
-        let of = |body: Value| password(body.as_object().expect("an object"));
+        let of = |body: Value| {
+            let hashed = |password: Option<&str>| Ok(Operator::hash_password(password.unwrap_or_default()));
+            password(body.as_object().expect("an object"), true, hashed)
+        };
         assert!(of(json!({"password": "x", "password_hash": "x"})).is_err());
         assert!(!of(json!({"password": "x"})).expect("hashed").0.is_empty());
         let (hash, algorithm) =

@@ -138,7 +138,14 @@ impl Registry {
 
     /// Takes a record, new or changed. It counts at once; the ticket says when it is on disk.
     pub(crate) fn put_record(self: &Arc<Self>, record: Record) -> Result<Ticket, DirectoryError> {
-        self.change_directory(|directory| directory.put(record).map(|change| vec![change]))
+        self.change_directory(|directory| {
+            if let Record::Vhost(vhost) = &record
+                && directory.vhost(&vhost.name).is_none()
+            {
+                return self.put_new_vhost(directory, vhost.clone());
+            }
+            directory.put(record).map(|change| vec![change])
+        })
     }
 
     /// Changes a user in place.

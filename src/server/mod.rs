@@ -9,6 +9,7 @@ mod definitions;
 pub(crate) mod directory;
 pub(crate) mod listener;
 pub(crate) mod logins;
+mod new_vhost;
 pub(crate) mod operator;
 mod outbox;
 mod placing;

@@ -18,6 +18,7 @@ use super::budget::Budget;
 use super::connection::facts::ConnectionFacts;
 use super::directory::{UserQuotas, first_records};
 use super::logins::Logins;
+use super::new_vhost;
 use super::outbox::{Event, Outbox};
 use super::queue_cell::QueueCell;
 use super::quota::Quota;
@@ -240,7 +241,8 @@ impl Registry {
             directory.restore(record);
         }
         if directory.is_blank() {
-            let records = first_records(&self.config);
+            let mut records = first_records(&self.config);
+            new_vhost::complete_first(&self.config, &mut records);
             let ops = records.iter().map(|record| Op::Directory(DirectoryChange::Put(record.clone()))).collect();
             for record in records {
                 directory.restore(record);

@@ -1,9 +1,15 @@
 //! The configuration of a running broker: where each setting comes from, and loading it again.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rcgen::{CertificateParams, DnType, KeyPair};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 use super::broker::Broker;
 
@@ -98,15 +104,65 @@ fn a_reload_changes_what_can_change_and_names_the_rest() {
 fn a_hangup_loads_the_configuration_again() {
     let broker = start_with("connection_max = 5\n");
     write_config(&broker, "connection_max = 6\n");
-    let status: serde_json::Value =
-        serde_json::from_str(&broker.ctl(&["status", "--formatter=json"])).expect("a status");
-    let hangup = Command::new("kill").args(["-HUP", &status["pid"].to_string()]).status().expect("kill");
-    assert!(hangup.success());
+    broker.signal("HUP");
     let deadline = Instant::now() + Duration::from_secs(10);
     while !broker.ctl(&["effective_config"]).contains("connection_max = 6 (") {
         assert!(Instant::now() < deadline, "{}", log(&broker));
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// A TLS connection to the broker, who shows the certificate that is in its file or `before`.
+fn connect(broker: &Broker, before: &[CertificateDer<'static>]) -> StreamOwned<ClientConnection, TcpStream> {
+    let file = std::fs::read(broker.file("broker.pem")).expect("read");
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(&file).expect("a certificate")).expect("added");
+    roots.add_parsable_certificates(before.iter().cloned());
+    let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = "broker.example".try_into().expect("a name");
+    let connection = ClientConnection::new(Arc::new(config), name).expect("a connection");
+    let socket = TcpStream::connect(("127.0.0.1", broker.port_of("amqp/ssl"))).expect("connected");
+    socket.set_read_timeout(Some(Duration::from_secs(10))).expect("set");
+    let mut stream = StreamOwned::new(connection, socket);
+    while stream.conn.is_handshaking() {
+        stream.conn.complete_io(&mut stream.sock).expect("the handshake");
+    }
+    stream
+}
+
+fn shown(stream: &StreamOwned<ClientConnection, TcpStream>) -> CertificateDer<'static> {
+    stream.conn.peer_certificates().expect("it has one")[0].clone().into_owned()
+}
+
+#[test]
+fn certificates_are_read_again_while_connections_go_on() {
+    let broker = start_with("");
+    let mut old = connect(&broker, &[]);
+    let mut known = vec![shown(&old)];
+    for tell in [|broker: &Broker| broker.signal("HUP"), |broker: &Broker| drop(broker.ctl(&["reload"]))] {
+        write_certificate(&broker, "another", 2100);
+        assert_eq!(shown(&connect(&broker, &known)), known[known.len() - 1], "nobody has asked for it");
+        tell(&broker);
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let new = loop {
+            let new = shown(&connect(&broker, &known));
+            if !known.contains(&new) {
+                break new;
+            }
+            assert!(Instant::now() < deadline, "{}", log(&broker));
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        known.push(new);
+    }
+    // Who connected before both is served.
+    old.write_all(b"AMQP\0\0\x09\x01").expect("sent");
+    let mut frame = [0; 7];
+    old.read_exact(&mut frame).expect("connection.start");
+    assert_eq!(frame[..3], [1, 0, 0]);
 }
 
 #[test]
@@ -127,4 +183,81 @@ fn the_reference_is_printed() {
     let printed = Command::new(env!("CARGO_BIN_EXE_leveret")).arg("reference").output().expect("it runs");
     let text = String::from_utf8(printed.stdout).expect("text");
     assert!(printed.status.success() && text.contains("| `heartbeat` | seconds | `60` |"), "{text}");
+}
+
+#[test]
+fn a_new_vhost_gets_what_the_configuration_says() {
+    let lines = "default_users.qa.vhost_pattern = ^qa\ndefault_users.qa.password = 'an apple'\ndefault_users.qa.tags = monitoring\n\
+                 default_users.qa.configure = ^qa-\ndefault_users.guest.vhost_pattern = ^qa-1$\n\
+                 default_policies.operator.short.vhost_pattern = ^qa\ndefault_policies.operator.short.queue_pattern = ^t\n\
+                 default_policies.operator.short.apply_to = classic_queues\ndefault_policies.operator.short.message_ttl = 1h\n\
+                 default_limits.vhosts.a.pattern = ^qa\ndefault_limits.vhosts.a.max_queues = 10\n\
+                 default_limits.vhosts.b.max_connections = 7\nvhost_max = 4\n";
+    let broker = start_with(lines);
+    for vhost in ["qa-1", "qa-2", "other"] {
+        broker.ctl(&["add_vhost", vhost]);
+    }
+    let of = |vhost: &str, command: &str| broker.ctl(&[command, "-p", vhost, "--no-table-headers"]);
+    assert_eq!(of("qa-1", "list_permissions"), "guest\t.*\t.*\t.*\nqa\t^qa-\t.*\t.*\n");
+    assert_eq!(of("qa-2", "list_permissions"), "qa\t^qa-\t.*\t.*\n");
+    assert_eq!(of("other", "list_permissions"), "");
+    let policy = "short\t^t\tclassic_queues\t{\"message-ttl\":3600000}\t0";
+    assert_eq!(of("qa-2", "list_operator_policies"), format!("qa-2\t{policy}\n"));
+    assert_eq!(of("other", "list_operator_policies"), "");
+    assert_eq!(of("qa-1", "list_vhost_limits"), "{\"max-queues\":10}\n");
+    assert_eq!(of("other", "list_vhost_limits"), "{\"max-connections\":7}\n");
+    assert_eq!(broker.ctl(&["list_users", "--no-table-headers"]), "guest\t[administrator]\nqa\t[monitoring]\n");
+    assert_eq!(broker.run("rabbitmqctl", &["-q", "authenticate_user", "qa", "an apple"]).code, 0);
+    // A user who is there keeps what it has.
+    assert_eq!(broker.run("rabbitmqctl", &["-q", "authenticate_user", "guest", "guest"]).code, 0);
+    let shown = broker.ctl(&["effective_config"]);
+    assert!(shown.contains("default_users.qa.password = ********") && !shown.contains("an apple"), "{shown}");
+    // With the default one there are four, and a fifth is too much; one that is there can be added again.
+    let refused = broker.run("rabbitmqctl", &["-q", "add_vhost", "fifth"]);
+    assert!(refused.code != 0, "{refused:?}");
+    assert!(refused.err.contains("cannot create vhost 'fifth': vhost limit of 4 is reached"), "{}", refused.err);
+    write_config(&broker, "vhost_max = 5\n");
+    broker.ctl(&["reload"]);
+    broker.ctl(&["add_vhost", "fifth"]);
+    assert_eq!(of("fifth", "list_vhost_limits"), "", "nothing is said of it any more");
+    assert!(broker.run("rabbitmqctl", &["-q", "add_vhost", "sixth"]).code != 0);
+}
+
+#[test]
+fn the_first_vhost_gets_it_too() {
+    let mut broker = Broker::start();
+    broker.ctl(&["stop"]);
+    assert!(broker.wait());
+    let config = broker.file("first.conf");
+    std::fs::write(&config, "default_users.ada.password = 'countess'\ndefault_users.guest.password = 'not this'\n")
+        .expect("written");
+    std::fs::remove_dir_all(broker.file("data")).expect("removed");
+    broker.start_again(&["--config", config.to_str().expect("text")]);
+    assert_eq!(broker.ctl(&["list_permissions", "--no-table-headers"]), "ada\t.*\t.*\t.*\nguest\t.*\t.*\t.*\n");
+    for (user, password) in [("ada", "countess"), ("guest", "guest")] {
+        assert_eq!(broker.run("rabbitmqctl", &["-q", "authenticate_user", user, password]).code, 0, "{user}");
+    }
+}
+
+#[test]
+fn new_passwords_are_judged() {
+    let lines = "credential_validator.validation_backend = rabbit_credential_validator_min_password_length\n\
+                 credential_validator.min_length = 8\n";
+    let broker = start_with(lines);
+    let ctl = |arguments: &[&str]| broker.run("rabbitmqctl", &[&["-q"], arguments].concat());
+    let short = "minimum required password length is 8";
+    let refused = ctl(&["add_user", "ada", "short"]);
+    assert!(refused.code != 0 && refused.err.contains(short), "{refused:?}");
+    broker.ctl(&["add_user", "ada", "long enough"]);
+    let refused = ctl(&["change_password", "ada", "short"]);
+    assert!(refused.code != 0 && refused.err.contains(short), "{refused:?}");
+    assert_eq!(ctl(&["authenticate_user", "ada", "long enough"]).code, 0);
+    // Hashes cannot be judged, and no password is none.
+    broker.ctl(&["add_user", "grace", "kI3GCqW5JLMJa4iX1lo7X4D6XbYqlLgxIs30+P6tENUV2POR", "--pre-hashed-password"]);
+    broker.ctl(&["clear_password", "ada"]);
+    let logged = log(&broker);
+    assert!(logged.contains("credential validation failed") && !logged.contains("long enough"), "{logged}");
+    write_config(&broker, "");
+    broker.ctl(&["reload"]);
+    broker.ctl(&["change_password", "ada", "x"]);
 }

@@ -150,3 +150,37 @@ async fn other_origins_are_allowed_only_if_they_are_named() {
     assert_eq!(ask("https://there.example").await, None);
     server.broker.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_configuration_limits_is_refused() {
+    let mut config =
+        leveret::Config { management: leveret::ManagementConfig::for_tests(), ..leveret::Config::for_tests() };
+    config.vhost_max = Some(2);
+    config.credentials.rule = leveret::config::CredentialRule::Regexp;
+    config.credentials.regexp = Some("^[a-z]{4,}[0-9]".to_owned());
+    let server = Server::start_as(config).await;
+    let refused = async |path: &str, body: serde_json::Value| {
+        let response = server.with_body("PUT", path, &body).await;
+        assert_eq!(response.status, 400, "{path}");
+        let problem = response.json();
+        assert_eq!(problem["error"], "bad_request");
+        problem["reason"].as_str().expect("a reason").to_owned()
+    };
+    assert_eq!(server.put("/api/vhosts/second", json!({})).await, 201);
+    assert_eq!(
+        refused("/api/vhosts/third", json!({})).await,
+        "cannot create vhost 'third': vhost limit of 2 is reached"
+    );
+    assert_eq!(server.put("/api/vhosts/second", json!({"description": "still there"})).await, 204);
+    let user = |password: &str| json!({"password": password, "tags": ""});
+    assert_eq!(server.put("/api/users/ada", user("babbage1")).await, 201);
+    for body in [user("babbage"), json!({"tags": ""})] {
+        assert_eq!(refused("/api/users/grace", body).await, "credential validation failed");
+    }
+    assert_eq!(refused("/api/users/ada", user("x")).await, "credential validation failed");
+    // Only its tags change.
+    assert_eq!(server.put("/api/users/ada", json!({"tags": "monitoring"})).await, 204);
+    let hash = "kI3GCqW5JLMJa4iX1lo7X4D6XbYqlLgxIs30+P6tENUV2POR";
+    assert_eq!(server.put("/api/users/grace", json!({"password_hash": hash, "tags": ""})).await, 201);
+    server.broker.shutdown().await;
+}

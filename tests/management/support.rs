@@ -73,7 +73,11 @@ impl Server {
     }
 
     pub(crate) async fn start_with(management: ManagementConfig) -> Self {
-        let broker = Broker::start(Config { management, ..Config::for_tests() }).await.expect("a broker");
+        Self::start_as(Config { management, ..Config::for_tests() }).await
+    }
+
+    pub(crate) async fn start_as(config: Config) -> Self {
+        let broker = Broker::start(config).await.expect("a broker");
         let address = broker.management_addr().expect("a management API");
         Self { broker, address }
     }

@@ -167,6 +167,17 @@ pub(super) const KEYS: &[Key] = &[
         show: |config| Shown::or(config.node_limits.channels, "infinity"),
     },
     Key {
+        name: "vhost_max",
+        form: "a number, or `infinity`",
+        about: "vhosts at most. Those that are there stay",
+        counts: Counts::AtOnce(|live, new| live.vhost_max = new.vhost_max),
+        set: |settings, given| {
+            settings.config.vhost_max = given.at_most()?;
+            Ok(())
+        },
+        show: |config| Shown::or(config.vhost_max, "infinity"),
+    },
+    Key {
         name: "cluster_queue_limit",
         form: "a number, or `infinity`",
         about: "queues at most, of all vhosts together",

@@ -1,7 +1,16 @@
 //! Who may log in, and how.
 
+use crate::config::CredentialRule;
 use crate::config::key::{Counts, Key, Shown};
+use crate::engine::directory::Pattern;
 use crate::engine::handshake::Mechanism;
+
+/// RabbitMQ's words for how passwords are judged.
+const RULES: [(&str, CredentialRule); 3] = [
+    ("rabbit_credential_validator_accept_everything", CredentialRule::Anything),
+    ("rabbit_credential_validator_min_password_length", CredentialRule::MinLength),
+    ("rabbit_credential_validator_password_regexp", CredentialRule::Regexp),
+];
 
 pub(super) const KEYS: &[Key] = &[
     Key {
@@ -20,6 +29,45 @@ pub(super) const KEYS: &[Key] = &[
             Ok(())
         },
         show: |config| Shown::numbered(config.auth_mechanisms.iter().map(|mechanism| mechanism.name())),
+    },
+    Key {
+        name: "credential_validator.validation_backend",
+        form: "`rabbit_credential_validator_accept_everything`, `rabbit_credential_validator_min_password_length` or \
+               `rabbit_credential_validator_password_regexp`",
+        about: "how new passwords are judged, also those that are changed. Hashes, and the passwords of this file, are taken as \
+                they are",
+        counts: Counts::AtOnce(|live, new| live.credentials.rule = new.credentials.rule),
+        set: |settings, given| {
+            settings.config.credentials.rule = given.one_of(&RULES)?;
+            Ok(())
+        },
+        show: |config| {
+            let rule = config.credentials.rule;
+            Shown::some(RULES.iter().find(|(_, known)| *known == rule).map(|(word, _)| word))
+        },
+    },
+    Key {
+        name: "credential_validator.min_length",
+        form: "octets",
+        about: "for `rabbit_credential_validator_min_password_length`: octets of a password at least. RabbitMQ's",
+        counts: Counts::AtOnce(|live, new| live.credentials.min_length = new.credentials.min_length),
+        set: |settings, given| {
+            settings.config.credentials.min_length = given.number()?;
+            Ok(())
+        },
+        show: |config| Shown::one(config.credentials.min_length),
+    },
+    Key {
+        name: "credential_validator.regexp",
+        form: "a pattern",
+        about: "for `rabbit_credential_validator_password_regexp`: what is to be found in a password",
+        counts: Counts::AtOnce(|live, new| live.credentials.regexp.clone_from(&new.credentials.regexp)),
+        set: |settings, given| {
+            Pattern::of_policy(given.value).map_err(|cause| format!("no regular expression: {cause}"))?;
+            settings.config.credentials.regexp = Some(given.text());
+            Ok(())
+        },
+        show: |config| Shown::some(config.credentials.regexp.as_ref()),
     },
     Key {
         name: "auth_backends.*",

@@ -8,6 +8,7 @@ mod listeners;
 mod logging;
 mod login;
 mod management;
+mod new_vhost;
 mod node;
 mod prometheus;
 mod tls;
@@ -31,6 +32,7 @@ pub(super) const THEMES: &[Theme] = &[
     Theme { heading: "TLS of the Prometheus listener", keys: &[tls::PROMETHEUS, tls::PROMETHEUS_OPTIONS] },
     Theme { heading: "Logging in", keys: &[login::KEYS, tls::LOGIN] },
     Theme { heading: "What a new broker starts with", keys: &[first::KEYS] },
+    Theme { heading: "What a new vhost gets", keys: &[new_vhost::KEYS] },
     Theme { heading: "Connections and messages", keys: &[clients::KEYS] },
     Theme { heading: "Memory, disk and numbers", keys: &[limits::KEYS] },
     Theme { heading: "The node", keys: &[node::KEYS] },

@@ -79,14 +79,20 @@ impl UserRequest {
                     Value::Array(directory.users().map(row).collect())
                 }));
             }
-            Self::Add { name, password } => add(operator, name, Operator::hash_password(&password)).await?,
+            Self::Add { name, password } => {
+                let hash = operator.new_password(&name, Some(&password))?;
+                add(operator, name, hash).await?;
+            }
             Self::AddHashed { name, password_hash } => add(operator, name, password_hash).await?,
             Self::Delete { name } => {
                 let key = RecordKey { kind: RecordKind::User, names: [name, String::new(), String::new()] };
                 operator.remove(&key).await?;
             }
             Self::ChangePassword { name, password } => {
-                let hash = Operator::hash_password(&password);
+                operator.check_user(&name)?;
+                // No password at all, which `clear_password` asks for, is nobody's to judge.
+                let blank = password.is_empty();
+                let hash = if blank { String::new() } else { operator.new_password(&name, Some(&password))? };
                 let change = |user: &mut User| {
                     user.password_hash = hash;
                     user.hashing_algorithm = HashingAlgorithm::default();

@@ -17,13 +17,12 @@ use leveret_protocol::ShortString;
 
 pub use access::{Access, Resource, Right};
 pub use password::HashingAlgorithm;
+pub use pattern::Pattern;
 pub use policy::{Applied, Definition, Policies, Policy, PolicyTarget};
 pub use records::{
     DirectoryChange, GlobalParameterRecord, ParameterRecord, PermissionRecord, PolicyRecord, Record, RecordKey,
     RecordKind, TopicPermissionRecord, User, VhostRecord,
 };
-
-use pattern::Pattern;
 
 /// Octets that a name may have, as on the wire.
 const NAME_MAX_BYTES: usize = 255;
@@ -46,6 +45,13 @@ pub enum DirectoryError {
     },
     /// The value breaks a rule, in RabbitMQ's words.
     Invalid(String),
+    /// There are as many vhosts as there may be.
+    TooManyVhosts {
+        /// The one that is too much.
+        vhost: String,
+        /// How many there may be.
+        max: u64,
+    },
 }
 
 impl fmt::Display for DirectoryError {
@@ -58,6 +64,9 @@ impl fmt::Display for DirectoryError {
             }
             Self::NotFound(_) => f.write_str("Parameter does not exist"),
             Self::BadPattern { pattern, why } => write!(f, "regular expression '{pattern}' is invalid: {why}"),
+            Self::TooManyVhosts { vhost, max } => {
+                write!(f, "cannot create vhost '{vhost}': vhost limit of {max} is reached")
+            }
             Self::Invalid(why) => write!(f, "Validation failed\n\n{why}\n"),
         }
     }

@@ -9,7 +9,7 @@ const BACKTRACK_LIMIT: usize = 100_000;
 
 /// A compiled pattern.
 #[derive(Clone)]
-pub(super) struct Pattern {
+pub struct Pattern {
     text: String,
     /// `None` for the empty pattern, which matches the empty name only.
     regex: Option<Regex>,
@@ -20,7 +20,7 @@ impl Pattern {
     ///
     /// # Errors
     /// What is wrong with the pattern, in words.
-    pub(super) fn of_permission(text: &str) -> Result<Self, String> {
+    pub fn of_permission(text: &str) -> Result<Self, String> {
         if text.is_empty() { Ok(Self { text: String::new(), regex: None }) } else { Self::of_policy(text) }
     }
 
@@ -28,13 +28,13 @@ impl Pattern {
     ///
     /// # Errors
     /// What is wrong with the pattern, in words.
-    pub(super) fn of_policy(text: &str) -> Result<Self, String> {
+    pub fn of_policy(text: &str) -> Result<Self, String> {
         let regex = RegexBuilder::new(text).backtrack_limit(BACKTRACK_LIMIT).build();
         regex.map(|regex| Self { text: text.to_owned(), regex: Some(regex) }).map_err(|cause| cause.to_string())
     }
 
     /// Whether it is found in a name.
-    pub(super) fn matches(&self, name: &[u8]) -> bool {
+    pub fn matches(&self, name: &[u8]) -> bool {
         match &self.regex {
             None => name.is_empty(),
             Some(regex) => {

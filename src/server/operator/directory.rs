@@ -1,6 +1,7 @@
 //! The directory: vhosts, users, rights, policies, parameters. Changes are on disk when they return.
 
 use leveret_protocol::ShortString;
+use tracing::warn;
 
 use super::{Operator, OperatorError};
 use crate::engine::directory::{Directory, DirectoryError, Record, RecordKey, User, VhostRecord};
@@ -63,6 +64,15 @@ impl Operator {
             && self.directory(|directory| directory.authenticate(user, password.as_bytes()).is_ok())
     }
 
+    /// The hash to keep of a user's new password, if it is one that users may have. `None` is no password.
+    pub(crate) fn new_password(&self, user: &str, password: Option<&str>) -> Result<String, OperatorError> {
+        self.registry.live().credentials.check(password).map_err(|why| {
+            warn!(user, why, "credential validation failed");
+            OperatorError::Invalid(why)
+        })?;
+        Ok(Self::hash_password(password.unwrap_or_default()))
+    }
+
     /// The hash to keep of a password; of a blank one there is none, and nobody can log in with it.
     pub(crate) fn hash_password(password: &str) -> String {
         hash_password(password.as_bytes())
@@ -75,7 +85,9 @@ impl From<DirectoryError> for OperatorError {
             DirectoryError::UserNotFound(name) => Self::NoSuchUser(name),
             DirectoryError::VhostNotFound(name) => Self::NoSuchVhost(name),
             DirectoryError::NotFound(_) => Self::NotFound(error.to_string()),
-            DirectoryError::BadPattern { .. } | DirectoryError::Invalid(_) => Self::Invalid(error.to_string()),
+            DirectoryError::BadPattern { .. } | DirectoryError::Invalid(_) | DirectoryError::TooManyVhosts { .. } => {
+                Self::Invalid(error.to_string())
+            }
         }
     }
 }
