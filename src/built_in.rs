@@ -14,8 +14,8 @@ pub(crate) const PLUGINS: [&str; 8] = [
     "rabbitmq_recent_history_exchange",
 ];
 
-/// RabbitMQ 4's feature flags, each with its description.
-const FEATURE_FLAGS: [(&str, &str); 12] = [
+/// Flags that RabbitMQ 4 cannot do without any more, each with its description.
+const REQUIRED: [(&str, &str); 12] = [
     ("classic_mirrored_queue_version", "Support setting version for classic mirrored queues"),
     ("classic_queue_type_delivery_support", "Bug fix for classic queue deliveries using mixed versions"),
     ("direct_exchange_routing_v2", "v2 direct exchange routing implementation"),
@@ -30,21 +30,36 @@ const FEATURE_FLAGS: [(&str, &str); 12] = [
     ("virtual_host_metadata", "Virtual host metadata (description, tags, etc)"),
 ];
 
+/// Flags that an administrator of RabbitMQ 4 switches on.
+const STABLE: [(&str, &str); 5] = [
+    (
+        "detailed_queues_endpoint",
+        "Add a detailed queues HTTP API endpoint. Reduce number of metrics in the default endpoint.",
+    ),
+    ("message_containers_deaths_v2", "Bug fix for dead letter cycle detection"),
+    ("rabbitmq_4.0.0", "Allows rolling upgrades from 3.13.x to 4.0.x"),
+    ("rabbitmq_4.1.0", "Allows rolling upgrades to 4.1.x"),
+    ("rabbitmq_4.2.0", "Allows rolling upgrades to 4.2.x"),
+];
+
 /// The names of all feature flags.
 pub(crate) fn feature_flags() -> impl Iterator<Item = &'static str> {
-    FEATURE_FLAGS.into_iter().map(|(name, _)| name)
+    REQUIRED.into_iter().chain(STABLE).map(|(name, _)| name)
 }
 
-/// A feature flag as RabbitMQ lists it, for each.
+/// Every feature flag as RabbitMQ lists it.
 pub(crate) fn feature_flag_states() -> impl Iterator<Item = Value> {
-    FEATURE_FLAGS.into_iter().map(|(name, about)| {
+    let state = |(name, about): (&str, &str), stability: &str| {
+        let provider = if name == "detailed_queues_endpoint" { "rabbitmq_management" } else { "rabbit" };
         json!({
             "name": name,
             "state": "enabled",
-            "stability": "required",
-            "provided_by": "rabbit",
+            "stability": stability,
+            "provided_by": provider,
             "desc": about,
             "doc_url": "",
         })
-    })
+    };
+    let required = REQUIRED.into_iter().map(move |flag| state(flag, "required"));
+    required.chain(STABLE.into_iter().map(move |flag| state(flag, "stable")))
 }

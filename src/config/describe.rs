@@ -163,7 +163,8 @@ mod tests {
             let name = key.name.replace('*', "w");
             let values =
                 ["7", "9000", "true", "false", "10.0.0.0/8", "EXTERNAL", "0.5", "verify_peer", "ip", "debug", "/f"];
-            let values = values.into_iter().chain(["common_name"]);
+            let values =
+                values.into_iter().chain(["common_name", "streams", "rabbit_credential_validator_password_regexp"]);
             let changed = values.into_iter().find_map(|value| {
                 let mut settings = Settings::default();
                 settings.apply_text(&format!("{name} = {value}")).ok()?;

@@ -22,7 +22,9 @@ pub(crate) enum Protocol {
     Http,
     Https,
     /// The metrics.
+    #[serde(rename = "http/prometheus")]
     Prometheus,
+    #[serde(rename = "https/prometheus")]
     PrometheusOverTls,
 }
 
