@@ -31,11 +31,12 @@ const REQUIRED: [(&str, &str); 12] = [
 ];
 
 /// Flags that an administrator of RabbitMQ 4 switches on.
-const STABLE: [(&str, &str); 5] = [
+const STABLE: [(&str, &str); 6] = [
     (
         "detailed_queues_endpoint",
         "Add a detailed queues HTTP API endpoint. Reduce number of metrics in the default endpoint.",
     ),
+    ("khepri_db", "New Raft-based metadata store. Fully supported as of RabbitMQ 4.0"),
     ("message_containers_deaths_v2", "Bug fix for dead letter cycle detection"),
     ("rabbitmq_4.0.0", "Allows rolling upgrades from 3.13.x to 4.0.x"),
     ("rabbitmq_4.1.0", "Allows rolling upgrades to 4.1.x"),

@@ -35,6 +35,8 @@ pub(crate) struct VhostMetadata {
     pub(crate) tags: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) default_queue_type: Option<String>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) protected_from_deletion: bool,
 }
 
 impl VhostDefinition {
@@ -45,6 +47,7 @@ impl VhostDefinition {
             description: description.clone(),
             tags: tags.clone(),
             default_queue_type: default_queue_type.clone(),
+            protected_from_deletion: record.protected_from_deletion,
         };
         Self { name, description, tags, default_queue_type, metadata }
     }
@@ -58,6 +61,7 @@ impl VhostDefinition {
             description: if description.is_empty() { metadata.description } else { description },
             tags: if tags.is_empty() { metadata.tags } else { tags },
             default_queue_type: kind.filter(|kind| !matches!(kind.as_str(), "" | "undefined")),
+            protected_from_deletion: metadata.protected_from_deletion,
             ..VhostRecord::default()
         }
     }
@@ -183,6 +187,9 @@ impl ScopedParameter {
             if let Some(policy) = policy.as_object_mut() {
                 policy.insert("name".to_owned(), name.clone().into());
                 policy.insert("vhost".to_owned(), vhost.clone().into());
+                if let Some(definition) = policy.get_mut("definition") {
+                    object_of_pairs(definition);
+                }
             }
             let policy = serde_json::from_value(policy);
             return policy
@@ -194,6 +201,17 @@ impl ScopedParameter {
             return Ok(Parameter::Limits { vhost, limits });
         }
         Ok(Parameter::Plain(ParameterRecord { value, vhost, component, name }))
+    }
+}
+
+/// `rabbitmqctl export_definitions` of 3.10 writes the definition of an operator policy as a list of pairs.
+fn object_of_pairs(value: &mut Value) {
+    let pair = |pair: &Value| match pair.as_array().map(Vec::as_slice) {
+        Some([Value::String(name), value]) => Some((name.clone(), value.clone())),
+        _ => None,
+    };
+    if let Some(object) = value.as_array().and_then(|pairs| pairs.iter().map(pair).collect()) {
+        *value = Value::Object(object);
     }
 }
 

@@ -117,7 +117,7 @@ fn alarms_answer(api: &Api, reason: &str) -> Response {
     let node = &api.operator.config().node_name;
     let word = |resource: &Resource| match resource {
         Resource::Memory => "memory",
-        Resource::Disk => "disk",
+        Resource::Disk => "disk space",
     };
     let alarms = api.operator.alarms_in_effect();
     if alarms.is_empty() {
@@ -136,8 +136,8 @@ async fn local_alarms(State(api): State<Arc<Api>>, _: Caller) -> Response {
 }
 
 async fn port_listener(State(api): State<Arc<Api>>, _: Caller, Params([port]): Params<1>) -> Checked {
-    let port: u16 = port.parse().map_err(|_| Problem::bad_request("Invalid port"))?;
-    let ports: Vec<u16> = api.operator.listeners().iter().map(|listener| listener.port).collect();
+    let port: i64 = port.parse().map_err(|_| Problem::bad_request("Invalid port"))?;
+    let ports: Vec<i64> = api.operator.listeners().iter().map(|listener| listener.port.into()).collect();
     Ok(if ports.contains(&port) {
         healthy(json!({ "port": port }))
     } else {
@@ -212,15 +212,29 @@ async fn aliveness(State(api): State<Arc<Api>>, caller: Caller, Params([vhost]):
     Ok(healthy(json!({})))
 }
 
+/// The check of older releases, which names alarms as Erlang writes them.
+fn node_answer(api: &Api) -> Response {
+    let node = &api.operator.config().node_name;
+    let in_erlang = |resource: &Resource| match resource {
+        Resource::Memory => format!("{{resource_limit,memory,{node}}}"),
+        Resource::Disk => format!("{{resource_limit,disk,{node}}}"),
+    };
+    let alarms: Vec<_> = api.operator.alarms_in_effect().iter().map(in_erlang).collect();
+    if alarms.is_empty() {
+        return healthy(json!({}));
+    }
+    unhealthy(&format!("resource alarm(s) in effect:[{}]", alarms.join(",")), json!({}))
+}
+
 async fn node_is_fine(State(api): State<Arc<Api>>, _: Caller) -> Response {
-    alarms_answer(&api, "There are alarms in effect on the node")
+    node_answer(&api)
 }
 
 async fn this_node_is_fine(State(api): State<Arc<Api>>, _: Caller, Params([node]): Params<1>) -> Checked {
     if node != api.operator.config().node_name {
         return Err(Problem::not_found());
     }
-    Ok(alarms_answer(&api, "There are alarms in effect on the node"))
+    Ok(node_answer(&api))
 }
 
 fn seconds(text: &str) -> Result<u64, Problem> {

@@ -22,6 +22,7 @@ mod contents;
 mod cors;
 mod definitions;
 mod exchanges;
+mod features;
 mod health;
 mod limits;
 mod list;

@@ -82,9 +82,11 @@ fn node_object(api: &Api, info: &NodeInfo, stats_off: bool) -> Object {
         return node;
     }
     let alarm = |start: &str| info.alarms.iter().any(|alarm| alarm.starts_with(start));
-    let applications = json!([{
-        "name": "leveret", "description": "Leveret, an AMQP 0-9-1 message broker", "version": info.version,
-    }]);
+    // Tools find the version whose behaviour they may expect at the application `rabbit`.
+    let applications = json!([
+        {"name": "leveret", "description": "Leveret, an AMQP 0-9-1 message broker", "version": info.version},
+        {"name": "rabbit", "description": "RabbitMQ", "version": info.rabbitmq_version},
+    ]);
     node.extend(object(json!({
         "os_pid": info.os_pid.to_string(),
         "fd_total": info.open_files_limit,
@@ -98,7 +100,8 @@ fn node_object(api: &Api, info: &NodeInfo, stats_off: bool) -> Object {
         "disk_free_limit": info.disk_free_limit_bytes,
         "disk_free": info.disk_free_bytes.unwrap_or(u64::MAX >> 11),
         "disk_free_alarm": alarm("Free disk"),
-        "proc_total": 0,
+        // Nothing is so limited; monitors divide by it.
+        "proc_total": 1_048_576,
         "proc_used": 0,
         "rates_mode": "basic",
         "uptime": info.uptime_seconds * 1000,

@@ -21,7 +21,7 @@ use super::routes::Api;
 use crate::built_in;
 
 /// Lists that are always empty, for whoever may monitor.
-const EMPTY: [&str; 16] = [
+const EMPTY: [&str; 14] = [
     "/api/federation-links",
     "/api/federation-links/{vhost}",
     "/api/federation-links/state/down",
@@ -36,8 +36,6 @@ const EMPTY: [&str; 16] = [
     "/api/stream/consumers/{vhost}",
     "/api/stream/publishers",
     "/api/stream/publishers/{vhost}",
-    "/api/deprecated-features",
-    "/api/deprecated-features/used",
 ];
 
 pub(super) fn routes() -> Router<Arc<Api>> {

@@ -3,6 +3,8 @@
 use lapin::options::{BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, QueueDeclareOptions};
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Connection, ConnectionProperties};
+use leveret::config::Limit;
+use leveret::{Broker, Config, DataDir, ManagementConfig};
 use serde_json::{Value, json};
 
 use crate::support::Server;
@@ -38,6 +40,7 @@ async fn what_is_not_there_and_what_is_no_question_are_told_apart() {
     let server = Server::start().await;
     for (path, status, reason) in [
         ("health/checks/port-listener/1", 503, "No active listener"),
+        ("health/checks/port-listener/99999", 503, "No active listener"),
         ("health/checks/port-listener/abc", 400, "Invalid port"),
         ("health/checks/protocol-listener/mqtt", 503, "No active listener"),
         (
@@ -54,6 +57,36 @@ async fn what_is_not_there_and_what_is_no_question_are_told_apart() {
     }
     assert_eq!(server.get_as("", "", "/api/health/checks/alarms").await.status, 401);
     assert_eq!(server.get_as("", "", "/api/health/checks/reached-target-cluster-size").await.status, 200);
+    server.broker.shutdown().await;
+}
+
+/// What 3.10.8 said with both alarms in effect.
+#[tokio::test(flavor = "multi_thread")]
+async fn alarms_are_named_as_by_rabbitmq() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut config = Config { management: ManagementConfig::for_tests(), ..Config::for_tests() };
+    config.data_dir = DataDir::Path(directory.path().to_owned());
+    config.resource_limits.memory = Limit::Octets(0);
+    config.resource_limits.disk_free = Limit::Octets(u64::MAX);
+    let broker = Broker::start(config).await.expect("a broker");
+    let address = broker.management_addr().expect("a management API");
+    let server = Server { broker, address };
+    let node = server.json("/api/overview").await["node"].as_str().expect("a name").to_owned();
+    for (path, reason) in [("alarms", "in the cluster"), ("local-alarms", "on the node")] {
+        let expected = json!({
+            "status": "failed", "reason": format!("There are alarms in effect {reason}"),
+            "alarms": [{"node": node, "resource": "disk space"}, {"node": node, "resource": "memory"}],
+        });
+        assert_eq!(check(&server, path).await, (503, expected));
+    }
+    let answer = server.get("/api/healthchecks/node").await;
+    let listed = format!("[{{resource_limit,disk,{node}}},{{resource_limit,memory,{node}}}]");
+    let expected = json!({"status": "failed", "reason": format!("resource alarm(s) in effect:{listed}")});
+    assert_eq!((answer.status, answer.json()), (503, expected));
+    assert_eq!(check(&server, "virtual-hosts").await, (200, json!({"status": "ok"})));
+    server.broker.set_memory_limit(Limit::Octets(u64::MAX));
+    server.broker.set_disk_free_limit(Limit::Octets(0));
+    assert_eq!(check(&server, "alarms").await, (200, json!({"status": "ok"})));
     server.broker.shutdown().await;
 }
 

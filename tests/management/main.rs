@@ -7,6 +7,7 @@
 )]
 
 mod access;
+mod definitions;
 mod health;
 mod hostile;
 mod lists;

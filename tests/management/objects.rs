@@ -259,3 +259,17 @@ async fn a_protected_vhost_stays() {
     assert_eq!(server.delete("/api/vhosts/v").await, 204);
     server.broker.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn transient_queues_are_a_deprecated_feature_in_use() {
+    let server = Server::start().await;
+    assert_eq!(server.json("/api/deprecated-features/used").await, json!([]));
+    assert_eq!(server.put("/api/queues/%2F/q", json!({"durable": false})).await, 201);
+    let used = server.json("/api/deprecated-features/used").await;
+    assert_eq!(used[0]["name"], "transient_nonexcl_queues");
+    assert_eq!(used[0]["deprecation_phase"], "permitted_by_default");
+    let known = server.json("/api/deprecated-features?columns=name").await;
+    assert_eq!(known, json!([{"name": "global_qos"}, {"name": "transient_nonexcl_queues"}, {"name": "ram_node_type"}]));
+    assert_eq!(server.put("/api/feature-flags/rabbitmq_4.0.0/enable", json!({})).await, 204);
+    server.broker.shutdown().await;
+}

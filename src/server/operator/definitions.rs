@@ -1,11 +1,12 @@
 //! Definitions out of and into a running broker.
 //!
 //! An import adds and changes; it removes nothing. It stops at the first thing that cannot be taken, and says what that
-//! is; what came before it stays. A queue, exchange or binding that exists already stays as it is.
+//! is; what came before it stays. A queue, exchange or binding that exists already stays as it is; a binding whose source or
+//! destination is missing is left out. Both are told.
 
 use std::sync::Arc;
 
-use leveret_protocol::{FieldTable, FieldValue, ShortString};
+use leveret_protocol::{FieldTable, FieldValue, ReplyCode, ShortString};
 use serde::{Deserialize, Serialize};
 
 use super::{Operator, OperatorError};
@@ -14,7 +15,7 @@ use crate::definitions::{
 };
 use crate::engine::directory::{Access, Record};
 use crate::engine::exchange::Destination;
-use crate::engine::vhost::{Binding, ConnectionId, ExchangeRecord, QueueDeclaration};
+use crate::engine::vhost::{Binding, ConnectionId, ExchangeRecord, QueueDeclaration, QueueRecord};
 use crate::server::clock;
 use crate::server::registry::VhostCell;
 use crate::store::Waiter;
@@ -24,7 +25,7 @@ use crate::store::Waiter;
 pub(crate) struct Imported {
     /// How many entities were taken in.
     pub(crate) taken: u64,
-    /// What was left as it is, although the definitions have it otherwise.
+    /// What was left as it is, although the definitions have it otherwise; and bindings of what is not there.
     pub(crate) kept: Vec<String>,
 }
 
@@ -40,7 +41,8 @@ impl Waiter for Nobody {
 const NOBODY: ConnectionId = ConnectionId::new(0);
 
 impl Operator {
-    /// Everything but messages that survives a restart.
+    /// Everything but messages, and but what ends with a connection. Transient queues and exchanges are in it, as in
+    /// RabbitMQ's.
     pub(crate) fn export(&self) -> Definitions {
         let identity = &self.registry.config.identity;
         let mut definitions = Definitions {
@@ -89,7 +91,7 @@ impl Operator {
             // Its limits come as a parameter, or not at all.
             if let Ok(there) = self.check_vhost(&record.name) {
                 record.limits = there.limits;
-                record.protected_from_deletion = there.protected_from_deletion;
+                record.protected_from_deletion |= there.protected_from_deletion;
             }
             self.take(Record::Vhost(record), &what, imported)?;
         }
@@ -252,8 +254,12 @@ impl Operator {
             };
             Ok(((), state.bind(Binding { source, destination, routing_key, arguments })?))
         });
-        bound.map_err(|cause| wrong(&what, &cause))?;
-        imported.taken += 1;
+        match bound {
+            Ok(_) => imported.taken += 1,
+            // `rabbitmqctl` of 3.10 exports the bindings of internal exchanges without these exchanges.
+            Err(cause) if cause.code() == ReplyCode::NOT_FOUND => imported.kept.push(format!("{what}: {cause}")),
+            Err(cause) => return Err(wrong(&what, &cause)),
+        }
         Ok(())
     }
 }
@@ -282,30 +288,29 @@ fn same_arguments(a: &FieldTable, b: &FieldTable) -> bool {
     to_json(a) == to_json(b)
 }
 
-/// What is durable in a vhost, but for what every vhost has.
+/// What is in a vhost, but for what every vhost has and for exclusive queues.
 fn export_topology(vhost: &VhostCell, definitions: &mut Definitions) {
     let state = vhost.state.read();
     let vhost = || Some(vhost.name.to_string());
     let own = |name: &ShortString| !name.is_empty() && !name.as_bytes().starts_with(b"amq.");
-    let durable_exchange =
-        |name: &ShortString| state.exchange_record(name.as_bytes()).is_some_and(|found| found.durable);
-    for queue in state.sorted_queues().into_iter().filter(|queue| queue.durable) {
+    let shared = |queue: &QueueRecord| queue.exclusive_owner.is_none() && !queue.delays;
+    for queue in state.sorted_queues().into_iter().filter(|queue| shared(queue)) {
         let kind = crate::engine::queue::QueueType::from_arguments(&queue.arguments).unwrap_or_default();
         definitions.queues.push(QueueDefinition {
             name: queue.name.to_string(),
             vhost: vhost(),
-            durable: true,
+            durable: queue.durable,
             auto_delete: queue.auto_delete,
             kind: Some(kind.as_str().to_owned()),
             arguments: to_json(&queue.arguments),
         });
     }
-    for exchange in state.sorted_exchanges().into_iter().filter(|exchange| exchange.durable && own(&exchange.name)) {
+    for exchange in state.sorted_exchanges().into_iter().filter(|exchange| own(&exchange.name)) {
         definitions.exchanges.push(ExchangeDefinition {
             name: exchange.name.to_string(),
             vhost: vhost(),
             kind: exchange.kind.to_string(),
-            durable: true,
+            durable: exchange.durable,
             auto_delete: exchange.auto_delete,
             internal: exchange.internal,
             arguments: to_json(&exchange.arguments),
@@ -313,11 +318,11 @@ fn export_topology(vhost: &VhostCell, definitions: &mut Definitions) {
     }
     for binding in state.sorted_bindings() {
         let Some(destination) = state.destination_name(&binding.destination) else { continue };
-        let (durable, kind) = match &binding.destination {
-            Destination::Queue(id) => (state.queue_by_id(*id).is_some_and(|queue| queue.durable), "queue"),
-            Destination::Exchange(name) => (durable_exchange(name), "exchange"),
+        let (exported, kind) = match &binding.destination {
+            Destination::Queue(id) => (state.queue_by_id(*id).is_some_and(shared), "queue"),
+            Destination::Exchange(_) => (true, "exchange"),
         };
-        if durable && durable_exchange(&binding.source) {
+        if exported {
             definitions.bindings.push(BindingDefinition {
                 source: binding.source.to_string(),
                 vhost: vhost(),

@@ -146,6 +146,12 @@ impl Operator {
         self.registry.queues().into_iter().filter(|cell| !cell.delays).map(QueueHead).collect()
     }
 
+    /// Whether there are queues that are neither durable nor exclusive.
+    pub(crate) fn has_transient_queues(&self) -> bool {
+        let transient = |record: &&QueueRecord| !record.durable && record.exclusive_owner.is_none();
+        self.registry.vhost_cells().iter().any(|vhost| vhost.state.read().sorted_queues().iter().any(transient))
+    }
+
     /// All of one; `None` when it has just gone.
     pub(crate) fn queue_of(&self, head: &QueueHead) -> Option<QueueInfo> {
         let vhost = &head.0.vhost;
