@@ -40,6 +40,15 @@ pub(super) fn exchange_types() -> Value {
     types.map(|(name, description)| json!({"name": name, "description": description, "enabled": true})).collect()
 }
 
+/// Tags of the cluster, which are a global parameter: a table, as RabbitMQ 4 has it, empty without any.
+fn cluster_tags(api: &Api) -> Value {
+    let tags = api.operator.directory(|directory| {
+        let found = directory.global_parameters().find(|parameter| parameter.name == "cluster_tags");
+        found.map(|parameter| parameter.value.clone())
+    });
+    tags.filter(Value::is_object).unwrap_or_else(|| json!({}))
+}
+
 async fn overview(State(api): State<Arc<Api>>, caller: Caller, query: Query) -> Answer {
     let config = api.operator.config();
     let stats_off = query.is_true("disable_stats");
@@ -54,8 +63,8 @@ async fn overview(State(api): State<Arc<Api>>, caller: Caller, query: Query) -> 
         "product_name": "Leveret",
         "rabbitmq_version": config.identity.version,
         "cluster_name": api.operator.cluster_name(),
-        "cluster_tags": [],
-        "node_tags": [],
+        "cluster_tags": cluster_tags(&api),
+        "node_tags": {},
         "erlang_version": "none",
         "erlang_full_version": "none: Leveret is not written in Erlang",
         "crypto_lib_version": "none",

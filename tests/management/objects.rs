@@ -273,3 +273,14 @@ async fn transient_queues_are_a_deprecated_feature_in_use() {
     assert_eq!(server.put("/api/feature-flags/rabbitmq_4.0.0/enable", json!({})).await, 204);
     server.broker.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tags_of_the_cluster_are_in_the_overview() {
+    let server = Server::start().await;
+    assert_eq!(server.json("/api/overview").await["cluster_tags"], json!({}));
+    let tags = json!({"region": "north"});
+    let body = json!({"name": "cluster_tags", "value": tags});
+    assert_eq!(server.put("/api/global-parameters/cluster_tags", body).await, 201);
+    assert_eq!(server.json("/api/overview").await["cluster_tags"], tags);
+    server.broker.shutdown().await;
+}
