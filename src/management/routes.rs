@@ -51,7 +51,7 @@ pub(super) fn router() -> Router<Arc<Api>> {
         .merge(super::parameters::routes())
         .merge(super::limits::routes())
         .merge(super::definitions::routes())
-        .merge(super::features::routes())
+        .merge(super::deprecated::routes())
         .merge(super::stand_ins::routes())
         .route("/", get(front_page))
         .route("/api", get(front_page))
