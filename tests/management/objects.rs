@@ -269,7 +269,7 @@ async fn transient_queues_are_a_deprecated_feature_in_use() {
     assert_eq!(used[0]["name"], "transient_nonexcl_queues");
     assert_eq!(used[0]["deprecation_phase"], "permitted_by_default");
     let known = server.json("/api/deprecated-features?columns=name").await;
-    assert_eq!(known, json!([{"name": "global_qos"}, {"name": "transient_nonexcl_queues"}, {"name": "ram_node_type"}]));
+    assert_eq!(known, json!([{"name": "global_qos"}, {"name": "ram_node_type"}, {"name": "transient_nonexcl_queues"}]));
     assert_eq!(server.put("/api/feature-flags/rabbitmq_4.0.0/enable", json!({})).await, 204);
     server.broker.shutdown().await;
 }
