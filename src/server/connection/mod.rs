@@ -32,6 +32,7 @@ mod streaming;
 pub(in crate::server) mod topology;
 
 use std::collections::HashMap;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -337,6 +338,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                         if let Some(end) = self.on_input() {
                             return Poll::Ready(end);
                         }
+                    }
+                    // Over TLS, too: many clients do not say goodbye in it.
+                    Poll::Ready(Err(cause)) if cause.kind() == io::ErrorKind::UnexpectedEof => {
+                        return Poll::Ready("the client closed the socket");
                     }
                     Poll::Ready(Err(_)) => return Poll::Ready("the connection was lost"),
                     Poll::Pending => {
