@@ -32,6 +32,9 @@ const WORK_MS: (u64, u64) = (500, 1500);
 /// How long the broker may take to notice that connections are gone.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// How long the broker then needs to give memory back that it freed: its allocator keeps it for a tenth of a second.
+const RELEASE: Duration = Duration::from_millis(300);
+
 /// Cycles of the second half that are needed to say something.
 const CYCLES_MIN: usize = 4;
 
@@ -124,7 +127,7 @@ struct Soak {
 
 impl Soak {
     /// Waits until the broker has noticed that nobody is connected any more.
-    fn wait_for_rest(&self, broker: &Broker) {
+    fn wait_for_end(&self, broker: &Broker) {
         let deadline = Instant::now() + PATIENCE;
         while descriptors(broker.pid()).1 > self.idle_sockets {
             let late = Instant::now() > deadline;
@@ -150,7 +153,7 @@ impl Soak {
             After::Cut => {
                 traffic.cut();
                 let log = traffic.finish();
-                self.wait_for_rest(&broker);
+                self.wait_for_end(&broker);
                 (log, broker)
             }
         };
@@ -161,7 +164,8 @@ impl Soak {
         let temporaries = std::mem::take(&mut self.trial.temporaries);
         let checked = check_temporaries(broker.addr, &temporaries, end);
         self.trial.step("temporary definitions", checked);
-        self.wait_for_rest(&broker);
+        self.wait_for_end(&broker);
+        std::thread::sleep(RELEASE);
         let sample = Sample {
             at: self.started.elapsed(),
             end,
