@@ -44,7 +44,8 @@ impl Registry {
         lanes: &[RecoveredLane],
         now: Timestamp,
     ) -> Arc<QueueCell> {
-        let settings = QueueSettings { dead_letter_exchange: Some(record.name.clone()), ..QueueSettings::default() };
+        let settings =
+            QueueSettings { dead_letter_exchange: Some(record.name.clone()), ..QueueSettings::default() }.share();
         let queue =
             if record.durable { Queue::recovered(settings, lanes, now) } else { Queue::new(settings, false, now) };
         let cell = Arc::new(QueueCell::new(record, queue, vhost.clone()));

@@ -256,7 +256,7 @@ impl Registry {
         let now = clock::now();
         for (id, settings) in changed {
             if let Some(queue) = self.queue(id) {
-                queue.apply_settings(self, &mut work, now, settings);
+                queue.apply_settings(self, &mut work, now, settings.share());
             }
         }
         self.finish(&mut work, None);

@@ -69,7 +69,6 @@ pub(super) enum Body {
 pub(super) struct CellState {
     pub(super) body: Body,
     pub(super) outlets: HashMap<ConsumerId, Outlet>,
-    effects: Vec<QueueEffect>,
     /// The deadline that the timer knows.
     pub(super) armed: Option<Timestamp>,
     spill_at: usize,
@@ -88,7 +87,7 @@ pub(super) struct CellState {
 
 impl CellState {
     /// Leaves to the disk what is not needed soon: what is stored, and what need not survive if the broker is short of memory.
-    fn spill(&mut self, registry: &Registry, delays: bool) {
+    fn spill(&mut self, registry: &Registry, delays: bool, fx: &mut Vec<QueueEffect>) {
         let Body::Queue(queue) = &mut self.body else { return };
         // In front of a delayed-message exchange the next to leave may be anywhere: all stay in memory.
         if !delays {
@@ -97,7 +96,7 @@ impl CellState {
                 spill_memory: registry.budget.is_exceeded() && registry.store.spills(),
                 spilled: registry.store.spilled(),
             };
-            queue.spill(plan, |ticket| registry.store.is_stored(ticket), &mut self.effects);
+            queue.spill(plan, |ticket| registry.store.is_stored(ticket), fx);
         }
         let resident = queue.resident_bytes();
         registry.budget.change(&mut self.noted, resident);
@@ -135,7 +134,7 @@ impl QueueCell {
     pub(super) fn holding(
         record: &QueueRecord,
         body: Body,
-        settings: QueueSettings,
+        settings: Arc<QueueSettings>,
         stream: Option<StreamLink>,
         vhost: Arc<VhostCell>,
     ) -> Self {
@@ -145,12 +144,11 @@ impl QueueCell {
             vhost,
             auto_delete: record.auto_delete,
             delays: record.delays,
-            settings: RwLock::new(Arc::new(settings)),
+            settings: RwLock::new(settings),
             stream,
             state: Mutex::new(CellState {
                 body,
                 outlets: HashMap::new(),
-                effects: Vec::new(),
                 armed: None,
                 spill_at: SPILL_STEP_BYTES,
                 noted: 0,
@@ -176,17 +174,18 @@ impl QueueCell {
         let Body::Queue(queue) = &mut state.body else { return None };
         queue.set_window(registry.budget.window());
         queue.pause(registry.is_draining());
-        let result = input(queue, &mut state.effects);
+        let mut effects = std::mem::take(&mut work.effects);
+        let result = input(queue, &mut effects);
         let resident = queue.resident_bytes();
         if resident > state.spill_at {
-            state.spill(registry, self.delays);
+            state.spill(registry, self.delays, &mut effects);
         } else {
             registry.budget.note(&mut state.noted, resident);
             if state.spill_at > 2 * SPILL_STEP_BYTES && resident + 2 * SPILL_STEP_BYTES < state.spill_at {
                 state.spill_at = resident + SPILL_STEP_BYTES;
             }
         }
-        self.act(registry, work, state);
+        self.act(registry, work, state, effects);
         state.mark_changed(self, &registry.statistics);
         Some(result)
     }
@@ -196,14 +195,21 @@ impl QueueCell {
         let _trust = StopOnPanic("a queue");
         let mut guard = self.state.lock();
         let state = &mut *guard;
-        state.spill(registry, self.delays);
-        self.act(registry, work, state);
+        let mut effects = std::mem::take(&mut work.effects);
+        state.spill(registry, self.delays, &mut effects);
+        self.act(registry, work, state, effects);
     }
 
     /// Does what the queue wants done under its lock, and leaves the rest to the caller.
-    fn act(self: &Arc<Self>, registry: &Registry, work: &mut Work, state: &mut CellState) {
+    fn act(
+        self: &Arc<Self>,
+        registry: &Registry,
+        work: &mut Work,
+        state: &mut CellState,
+        mut effects: Vec<QueueEffect>,
+    ) {
         let Body::Queue(queue) = &state.body else { return };
-        for effect in state.effects.drain(..) {
+        for effect in effects.drain(..) {
             let QueueEffect::Deliver { consumer, run } = effect else {
                 work.add(self, effect);
                 continue;
@@ -221,6 +227,7 @@ impl QueueCell {
                 }));
             }
         }
+        work.effects = effects;
         if let Some(deadline) = queue.deadline()
             && state.armed.is_none_or(|armed| deadline < armed)
         {
@@ -240,9 +247,9 @@ impl QueueCell {
         registry: &Registry,
         work: &mut Work,
         now: Timestamp,
-        settings: QueueSettings,
+        settings: Arc<QueueSettings>,
     ) {
-        *self.settings.write() = Arc::new(settings.clone());
+        *self.settings.write() = settings.clone();
         if self.stream.is_some() {
             self.apply_retention(registry, work, now, Retention::of(&settings));
         } else {

@@ -282,9 +282,9 @@ impl Registry {
             });
             let cell = if settings.queue_type == QueueType::Stream {
                 let log = logs.remove(&record.id).unwrap_or_default();
-                Arc::new(QueueCell::with_stream(&record, settings, &log, vhost.clone()))
+                Arc::new(QueueCell::with_stream(&record, settings.share(), &log, vhost.clone()))
             } else {
-                Arc::new(QueueCell::new(&record, Queue::recovered(settings, &lanes, now), vhost.clone()))
+                Arc::new(QueueCell::new(&record, Queue::recovered(settings.share(), &lanes, now), vhost.clone()))
             };
             vhost.state.write().restore_queue(record);
             self.queues.insert(cell.id, cell.clone());
@@ -544,9 +544,9 @@ impl Registry {
                 Declared::Created(id, settings) => {
                     let record = state.queue_by_id(id).ok_or_else(missing)?;
                     let cell = Arc::new(if settings.queue_type == QueueType::Stream {
-                        QueueCell::with_stream(record, *settings, &RecoveredLog::default(), vhost.clone())
+                        QueueCell::with_stream(record, settings.share(), &RecoveredLog::default(), vhost.clone())
                     } else {
-                        QueueCell::new(record, Queue::new(*settings, record.durable, now), vhost.clone())
+                        QueueCell::new(record, Queue::new(settings.share(), record.durable, now), vhost.clone())
                     });
                     self.queues.insert(id, cell.clone());
                     self.statistics.note(Happened::QueueCreated, 1);

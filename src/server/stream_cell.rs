@@ -54,7 +54,7 @@ impl QueueCell {
     /// A cell with a stream.
     pub(super) fn with_stream(
         record: &QueueRecord,
-        settings: QueueSettings,
+        settings: Arc<QueueSettings>,
         log: &RecoveredLog,
         vhost: Arc<VhostCell>,
     ) -> Self {

@@ -17,6 +17,8 @@ use crate::store::{LaneKey, LoadReply, LoadRequest, Op, SpillOp, Ticket, Transac
 #[derive(Debug, Default)]
 pub(super) struct Work {
     pub(super) ops: Vec<Op>,
+    /// Room for what a queue wants done, while its lock is held.
+    pub(super) effects: Vec<QueueEffect>,
     dead: VecDeque<(Arc<QueueCell>, Run, DeathReason)>,
     spills: Vec<SpillOp>,
     /// The ticket of what was spilled last.

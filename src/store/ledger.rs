@@ -18,6 +18,9 @@ const KNOWN_BATCHES_MAX: usize = 4096;
 /// The same for all lanes together; the first of a lane costs some 600 octets.
 const KNOWN_TOTAL_MAX: usize = 4096;
 
+/// What a ledger has room for in a busy lane: less is not kept from one commit to the next.
+const ROOM_KEPT: usize = 16;
+
 /// How many batches all ledgers know.
 #[derive(Debug, Default)]
 pub(super) struct Known {
@@ -216,7 +219,21 @@ impl Ledger {
         if self.batches.len() > KNOWN_BATCHES_MAX {
             self.forget();
         }
+        self.release();
         Ok(rows)
+    }
+
+    /// Gives back room that little was collected in: there may be a ledger for each of very many queues.
+    fn release(&mut self) {
+        if self.appended.capacity() <= ROOM_KEPT {
+            self.appended = VecDeque::new();
+        }
+        if self.settled.capacity() <= ROOM_KEPT {
+            self.settled = Vec::new();
+        }
+        if self.touched.capacity() <= ROOM_KEPT {
+            self.touched = Vec::new();
+        }
     }
 
     /// A batch was set aside; `lost` are its live messages and the octets of their bodies, if they could be counted.

@@ -136,7 +136,8 @@ impl Lane {
             };
             kept.extend(rest);
         }
-        kept.shrink_to(kept.len() * 2 + 8);
+        // A lane that is wholly on disk is one segment; there may be very many.
+        kept.shrink_to(if kept.len() > 1 { kept.len() * 2 + 8 } else { kept.len() });
         self.has_disk = kept.iter().any(|segment| segment.resident().is_none());
         self.has_parked = kept.iter().any(|segment| matches!(segment.place, Place::Parked(_)));
         self.segments = kept;

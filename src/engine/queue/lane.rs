@@ -215,6 +215,10 @@ impl Lane {
         let place = Place::Resident(Resident { arena, index, kept, taken: None });
         let segment = Segment { first_seq, marks: Marks::new(span), body_bytes, place, arrived: None };
         self.resident_bytes += segment.resident_bytes();
+        if self.segments.capacity() == 0 {
+            // Most queues of a broker with very many hold little.
+            self.segments.reserve_exact(1);
+        }
         self.segments.push_back(segment);
         first_seq
     }

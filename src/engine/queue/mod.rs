@@ -245,7 +245,7 @@ pub const WINDOW_BYTES: usize = 2 * 1024 * 1024;
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "independent facts, each with its own life")]
 pub struct Queue {
-    settings: QueueSettings,
+    settings: Arc<QueueSettings>,
     durable: bool,
     /// Those in use, by number.
     lanes: Vec<Lane>,
@@ -276,7 +276,8 @@ pub struct Queue {
 
 impl Queue {
     /// An empty queue.
-    pub fn new(settings: QueueSettings, durable: bool, now: Timestamp) -> Self {
+    pub fn new(settings: impl Into<Arc<QueueSettings>>, durable: bool, now: Timestamp) -> Self {
+        let settings = settings.into();
         let lanes = vec![Lane::new(Levels::of(&settings).usual())];
         let by_priority = settings.queue_type == QueueType::Quorum;
         let consumers = Consumers::new(settings.single_active_consumer, by_priority);
@@ -348,7 +349,7 @@ impl Queue {
     }
 
     /// A durable queue with what the store has of it.
-    pub fn recovered(settings: QueueSettings, lanes: &[RecoveredLane], now: Timestamp) -> Self {
+    pub fn recovered(settings: impl Into<Arc<QueueSettings>>, lanes: &[RecoveredLane], now: Timestamp) -> Self {
         let mut queue = Self::new(settings, true, now);
         for lane in lanes {
             *queue.lane_or_new(lane.lane) = Lane::recovered(lane);
@@ -406,7 +407,7 @@ impl Queue {
     }
 
     /// What its arguments ask for.
-    pub fn settings(&self) -> &QueueSettings {
+    pub fn settings(&self) -> &Arc<QueueSettings> {
         &self.settings
     }
 
@@ -731,7 +732,13 @@ impl Queue {
 
     /// New policies: limits count at once, the time to live of what is in the queue is looked at again, and a queue that
     /// expires when unused gets its whole time.
-    pub fn apply_settings(&mut self, now: Timestamp, settings: QueueSettings, fx: &mut Vec<QueueEffect>) {
+    pub fn apply_settings(
+        &mut self,
+        now: Timestamp,
+        settings: impl Into<Arc<QueueSettings>>,
+        fx: &mut Vec<QueueEffect>,
+    ) {
+        let settings = settings.into();
         if settings.expires_ms != self.settings.expires_ms {
             self.last_used = now;
         }

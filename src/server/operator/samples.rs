@@ -88,11 +88,11 @@ impl QueueView<'_> {
     }
 
     pub(crate) fn time_in_queue(&self) -> Histogram {
-        self.totals.map(|totals| totals.time_in_queue).unwrap_or_default()
+        self.totals.map(|totals| totals.time_in_queue.clone()).unwrap_or_default()
     }
 
     pub(crate) fn ack_latency(&self) -> Histogram {
-        self.totals.map(|totals| totals.ack_latency).unwrap_or_default()
+        self.totals.map(|totals| totals.ack_latency.clone()).unwrap_or_default()
     }
 }
 

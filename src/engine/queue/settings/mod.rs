@@ -6,6 +6,8 @@
 mod arguments;
 mod equivalence;
 
+use std::sync::{Arc, LazyLock};
+
 use leveret_protocol::{FieldTable, ShortString};
 
 use crate::error::AmqpError;
@@ -183,6 +185,12 @@ pub const TTL_MAX_MS: u64 = 315_360_000_000;
 const QUORUM_DELIVERY_LIMIT: u32 = 20;
 
 impl QueueSettings {
+    /// To be held by the queue and whoever looks at it without its lock. Most queues ask for nothing: those share one.
+    pub fn share(self) -> Arc<Self> {
+        static NOTHING: LazyLock<Arc<QueueSettings>> = LazyLock::new(Arc::default);
+        if self == **NOTHING { NOTHING.clone() } else { Arc::new(self) }
+    }
+
     /// Reads and checks the arguments of a declaration.
     pub fn from_arguments(arguments: &FieldTable, queue: &ShortString, vhost: &ShortString) -> Result<Self, AmqpError> {
         arguments::read(arguments, queue, vhost)
