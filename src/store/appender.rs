@@ -86,9 +86,9 @@ impl Appender {
                 self.publish(written, group);
                 return Ok(());
             }
-            let stored = self.shared.backlog.stored_seq();
-            self.journal.release(stored);
-            if !self.journal.is_empty() && !self.shared.backlog.wait_beyond(stored) {
+            let synced = self.shared.backlog.synced_seq();
+            self.journal.release(synced);
+            if !self.journal.is_empty() && !self.shared.backlog.wait_beyond(synced) {
                 return Err(io::Error::other("the database does not take what is in the journal"));
             }
         }
@@ -96,7 +96,7 @@ impl Appender {
 
     /// Appends a group to the journal; `None` when there is no room before the next checkpoint.
     pub(super) fn append(&mut self, group: &[Transaction], ticket: Ticket) -> io::Result<Option<Written>> {
-        self.journal.release(self.shared.backlog.stored_seq());
+        self.journal.release(self.shared.backlog.synced_seq());
         Ok(match self.journal.append(group)? {
             Appended::Record(seq, bytes) => {
                 if bytes > 0 {

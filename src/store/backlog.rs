@@ -22,6 +22,8 @@ pub(super) struct Intake {
     pub(super) bytes: u64,
     /// The last request for a checkpoint, if there was one.
     pub(super) wanted: Option<u64>,
+    /// The checkpoint must be durable.
+    pub(super) durable: bool,
     /// Little came for a while.
     pub(super) late: bool,
     /// Nothing will follow.
@@ -36,8 +38,9 @@ struct State {
     /// Requests for a checkpoint, counted, and how many of them are answered.
     requests: u64,
     answered: u64,
-    /// The last record that the database has.
+    /// The last record that the database has, and the last one that it has for good.
     stored_seq: u64,
+    synced_seq: u64,
     ended: bool,
 }
 
@@ -61,7 +64,8 @@ pub(super) struct Backlog {
 impl Backlog {
     /// A backlog behind a journal whose records up to this one are in the database.
     pub(super) fn after(seq: u64) -> Self {
-        let state = State { intake: Intake { seq, ..Intake::default() }, stored_seq: seq, ..State::default() };
+        let intake = Intake { seq, ..Intake::default() };
+        let state = State { intake, stored_seq: seq, synced_seq: seq, ..State::default() };
         Self { state: Mutex::new(state), ..Self::default() }
     }
 
@@ -110,15 +114,19 @@ impl Backlog {
         self.state.lock().empty()
     }
 
-    /// The database has everything up to here.
-    pub(super) fn set_stored(&self, seq: u64) {
-        self.state.lock().stored_seq = seq;
+    /// The database has everything up to here; for good, if that is durable.
+    pub(super) fn set_stored(&self, seq: u64, durable: bool) {
+        let mut state = self.state.lock();
+        state.stored_seq = seq;
+        if durable {
+            state.synced_seq = seq;
+        }
         self.stored.notify_all();
     }
 
-    /// Up to which record the database has everything.
-    pub(super) fn stored_seq(&self) -> u64 {
-        self.state.lock().stored_seq
+    /// Up to which record the database has everything for good: the journal does not need it any more.
+    pub(super) fn synced_seq(&self) -> u64 {
+        self.state.lock().synced_seq
     }
 
     /// Whether the journal has what the database has not.
@@ -127,20 +135,23 @@ impl Backlog {
         state.stored_seq < state.intake.seq
     }
 
-    /// Asks for a checkpoint and waits until the database has more of the journal than up to this record. False when that
-    /// will never be.
+    /// Asks for a durable checkpoint and waits until the database has more of the journal for good than up to this record.
+    /// False when that will never be.
     pub(super) fn wait_beyond(&self, seq: u64) -> bool {
         let mut state = self.state.lock();
-        while state.stored_seq <= seq && !state.ended {
+        while state.synced_seq <= seq && !state.ended {
+            state.intake.durable = true;
             self.ask(&mut state);
             self.stored.wait(&mut state);
         }
         !state.ended
     }
 
-    /// Asks for a checkpoint and waits until the database has everything that was added before. False when that will never be.
-    pub(super) fn request(&self) -> bool {
+    /// Asks for a checkpoint and waits until the database has everything that was added before; for good, if it is to be
+    /// durable. False when that will never be.
+    pub(super) fn request(&self, durable: bool) -> bool {
         let mut state = self.state.lock();
+        state.intake.durable |= durable;
         let request = self.ask(&mut state);
         while state.answered < request && !state.ended {
             self.stored.wait(&mut state);

@@ -41,8 +41,11 @@ use crate::engine::vhost::Change;
 use crate::panics::{StopOnPanic, contained};
 use crate::server::clock;
 
-/// Octets of the journal after which a checkpoint is due: well below its size, so that the journal goes on meanwhile.
+/// Octets of the journal after which a checkpoint is due: they wait in memory.
 const CHECKPOINT_BYTES: u64 = 6 * 1024 * 1024;
+/// Octets of the journal after which a checkpoint is durable: well below what the ring grows to, so that the journal goes on
+/// meanwhile. It costs two fsyncs, and a bit for every page of the file: what redb needs to open it at once after a crash.
+const SYNC_BYTES: u64 = 32 * 1024 * 1024;
 /// How long what is in the journal waits for more before a checkpoint.
 const CHECKPOINT_AFTER: Duration = Duration::from_secs(1);
 
@@ -66,8 +69,10 @@ pub(super) struct Writer {
     /// Up to where everything is collected.
     ticket: Ticket,
     seq: u64,
-    /// Octets of the journal that the next checkpoint frees.
+    /// Octets of the journal that were collected since the last checkpoint.
     bytes: u64,
+    /// The same of those that checkpoints took since the last durable one.
+    unsynced: u64,
     /// Something was collected since the last checkpoint.
     is_behind: bool,
     /// Durable queues: what comes for others comes too late.
@@ -129,6 +134,7 @@ impl Writer {
             ticket: Ticket::NONE,
             seq,
             bytes: 0,
+            unsynced: 0,
             is_behind: false,
             queues,
             next_queue_id,
@@ -172,12 +178,16 @@ impl Writer {
     fn follow(&mut self) -> Result<(), redb::Error> {
         loop {
             let intake = self.shared.backlog.take(self.is_dirty().then_some(CHECKPOINT_AFTER));
-            let Intake { wanted, closed, late, .. } = intake;
+            let Intake { wanted, durable, closed, late, .. } = intake;
             let is_last = closed && intake.ops.is_empty();
             self.collect_all(intake);
             if self.is_dirty() && (wanted.is_some() || closed || late || self.is_full()) {
-                self.checkpoint()?;
-                self.shrink()?;
+                if durable || closed || late || self.unsynced + self.bytes >= SYNC_BYTES {
+                    self.checkpoint(Durability::Immediate)?;
+                    self.shrink()?;
+                } else {
+                    self.checkpoint(Durability::None)?;
+                }
             }
             if let Some(request) = wanted {
                 self.shared.backlog.answer(request);
@@ -200,7 +210,7 @@ impl Writer {
 
     /// Whether a checkpoint would change anything.
     pub(super) fn is_dirty(&self) -> bool {
-        self.is_behind || !self.touched_logs.is_empty() || self.shared.repairs.are_waiting()
+        self.is_behind || self.unsynced > 0 || !self.touched_logs.is_empty() || self.shared.repairs.are_waiting()
     }
 
     /// Whether a checkpoint is due.
@@ -219,12 +229,14 @@ impl Writer {
         }
     }
 
-    /// Writes what was collected sums up to.
-    pub(super) fn checkpoint(&mut self) -> Result<(), redb::Error> {
+    /// Writes what was collected sums up to. Until that is durable the journal keeps its records, and after a crash the
+    /// database is as the last durable checkpoint left it.
+    pub(super) fn checkpoint(&mut self, durability: Durability) -> Result<(), redb::Error> {
         let began = clock::instant();
+        let is_durable = matches!(durability, Durability::Immediate);
         let mut txn = self.database.read().begin_write()?;
-        txn.set_durability(Durability::Immediate)?;
-        txn.set_quick_repair(true);
+        txn.set_durability(durability)?;
+        txn.set_quick_repair(is_durable);
         let definitions = std::mem::take(&mut self.definitions);
         if !definitions.is_empty() {
             self.write_definitions(&txn, &definitions)?;
@@ -255,11 +267,12 @@ impl Writer {
         self.write_early(&txn)?;
         meta::put(&txn, KEY_JOURNAL, self.seq)?;
         txn.commit()?;
+        self.unsynced = if is_durable { 0 } else { self.unsynced + self.bytes };
         self.bytes = 0;
         self.is_behind = false;
         let took = clock::instant().saturating_duration_since(began);
         self.shared.figures.lock().note_checkpoint(took);
-        self.shared.set_stored(self.ticket, self.seq);
+        self.shared.set_stored(self.ticket, self.seq, is_durable);
         Ok(())
     }
 
