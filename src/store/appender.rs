@@ -81,7 +81,11 @@ impl Appender {
     }
 
     fn write(&mut self, group: &mut Vec<Transaction>, ticket: Ticket) -> io::Result<()> {
+        let over = || io::Error::other("the database does not take what is in the journal");
         loop {
+            if !self.shared.backlog.wait_for_room() {
+                return Err(over());
+            }
             if let Some(written) = self.append(group, ticket)? {
                 self.publish(written, group);
                 return Ok(());
@@ -89,7 +93,7 @@ impl Appender {
             let synced = self.shared.backlog.synced_seq();
             self.journal.release(synced);
             if !self.journal.is_empty() && !self.shared.backlog.wait_beyond(synced) {
-                return Err(io::Error::other("the database does not take what is in the journal"));
+                return Err(over());
             }
         }
     }

@@ -5,10 +5,14 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
+use super::writer::CHECKPOINT_BYTES;
 use super::{Op, Ticket, Transaction};
 
 /// Octets of the journal that may gather before the writer is woken.
 const WAKE_BYTES: u64 = 256 * 1024;
+/// Octets of the journal that may wait in memory for the database: twice what a checkpoint takes, so that the journal goes on
+/// meanwhile.
+const WAITING_MAX_BYTES: u64 = 2 * CHECKPOINT_BYTES;
 
 /// Operations that are in the journal.
 #[derive(Debug, Default)]
@@ -41,6 +45,8 @@ struct State {
     /// The last record that the database has, and the last one that it has for good.
     stored_seq: u64,
     synced_seq: u64,
+    /// Octets of what it does not have.
+    waiting_bytes: u64,
     ended: bool,
 }
 
@@ -82,6 +88,7 @@ impl Backlog {
         state.intake.ticket = ticket;
         state.intake.seq = seq;
         state.intake.bytes += bytes;
+        state.waiting_bytes += bytes;
         let gathered = state.intake.bytes;
         if state.writer_waits.take_if(|wanted| gathered >= *wanted).is_some() {
             self.filled.notify_one();
@@ -114,9 +121,10 @@ impl Backlog {
         self.state.lock().empty()
     }
 
-    /// The database has everything up to here; for good, if that is durable.
-    pub(super) fn set_stored(&self, seq: u64, durable: bool) {
+    /// The database has everything up to here, `bytes` more than before; for good, if that is durable.
+    pub(super) fn set_stored(&self, seq: u64, bytes: u64, durable: bool) {
         let mut state = self.state.lock();
+        state.waiting_bytes = state.waiting_bytes.saturating_sub(bytes);
         state.stored_seq = seq;
         if durable {
             state.synced_seq = seq;
@@ -133,6 +141,15 @@ impl Backlog {
     pub(super) fn is_behind(&self) -> bool {
         let state = self.state.lock();
         state.stored_seq < state.intake.seq
+    }
+
+    /// Waits until there is room in memory for more. False when nothing is written any more.
+    pub(super) fn wait_for_room(&self) -> bool {
+        let mut state = self.state.lock();
+        while state.waiting_bytes >= WAITING_MAX_BYTES && !state.ended {
+            self.stored.wait(&mut state);
+        }
+        !state.ended
     }
 
     /// Asks for a durable checkpoint and waits until the database has more of the journal for good than up to this record.

@@ -152,10 +152,10 @@ impl Shared {
         self.durable.store(ticket.get(), Ordering::Release);
     }
 
-    /// The database has everything up to here; for good, if that is durable.
-    pub(super) fn set_stored(&self, ticket: Ticket, seq: u64, durable: bool) {
+    /// The database has everything up to here, `bytes` of the journal more than before; for good, if that is durable.
+    pub(super) fn set_stored(&self, ticket: Ticket, seq: u64, bytes: u64, durable: bool) {
         self.stored.store(ticket.get(), Ordering::Release);
-        self.backlog.set_stored(seq, durable);
+        self.backlog.set_stored(seq, bytes, durable);
     }
 
     /// Whether a write failed.

@@ -42,7 +42,7 @@ use crate::panics::{StopOnPanic, contained};
 use crate::server::clock;
 
 /// Octets of the journal after which a checkpoint is due: they wait in memory.
-const CHECKPOINT_BYTES: u64 = 6 * 1024 * 1024;
+pub(super) const CHECKPOINT_BYTES: u64 = 6 * 1024 * 1024;
 /// Octets of the journal after which a checkpoint is durable: well below what the ring grows to, so that the journal goes on
 /// meanwhile. It costs two fsyncs, and a bit for every page of the file: what redb needs to open it at once after a crash.
 const SYNC_BYTES: u64 = 32 * 1024 * 1024;
@@ -267,12 +267,12 @@ impl Writer {
         self.write_early(&txn)?;
         meta::put(&txn, KEY_JOURNAL, self.seq)?;
         txn.commit()?;
-        self.unsynced = if is_durable { 0 } else { self.unsynced + self.bytes };
-        self.bytes = 0;
+        let bytes = std::mem::take(&mut self.bytes);
+        self.unsynced = if is_durable { 0 } else { self.unsynced + bytes };
         self.is_behind = false;
         let took = clock::instant().saturating_duration_since(began);
         self.shared.figures.lock().note_checkpoint(took);
-        self.shared.set_stored(self.ticket, self.seq, is_durable);
+        self.shared.set_stored(self.ticket, self.seq, bytes, is_durable);
         Ok(())
     }
 
