@@ -19,7 +19,8 @@ use crate::engine::queue::WINDOW_BYTES;
 
 /// Changes that a queue does not report: ten thousand queues may hold ten times this in MiB unseen.
 const NOTE_BYTES: usize = 1024;
-/// What a queue keeps ahead when there is no room: a consumer that takes gets at least a segment whatever this says.
+/// What a queue that somebody waits for keeps ahead when there is no room: a consumer that takes gets at least a segment
+/// whatever this says. One that nobody waits for keeps nothing then.
 const WINDOW_MIN_BYTES: usize = 4 * 1024;
 /// How much of what is free one queue may take for its window.
 const WINDOW_SHARE: usize = 8;

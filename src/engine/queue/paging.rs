@@ -155,7 +155,9 @@ impl Queue {
     pub fn spill(&mut self, plan: SpillPlan, is_stored: impl Fn(u64) -> bool, fx: &mut Vec<QueueEffect>) {
         let before = fx.len();
         let keep_head = self.is_awaited();
-        let room = plan.window_bytes;
+        // When memory is short, what nobody waits for is not read ahead either.
+        let wanted = keep_head || plan.window_bytes >= SMALL_WINDOW_BYTES;
+        let room = if wanted { plan.window_bytes } else { 0 };
         let mut pass = Pass { plan, room, keep_head, ticket: SpillTicket::default(), fx };
         for lane in self.lanes.iter_mut().rev() {
             lane.spill(&mut pass, &is_stored);
