@@ -188,7 +188,7 @@ impl Journal {
         if !is_worth || ring > self.capacity.most || self.head + size > ring {
             return false;
         }
-        let nothing = [0; CHUNK];
+        let nothing = vec![0; CHUNK];
         let step = CHUNK as u64;
         let fill = || {
             self.file.set_len(ring)?;
@@ -523,7 +523,6 @@ mod tests {
         assert_eq!(append(9), Appended::Record(13, 4096));
         assert_eq!(file.len().expect("known"), 48 * 1024);
         assert_eq!(file.replay(9).0.len(), 4);
-        drop(append);
         // A start makes it small again; and where little waits for the database it goes round.
         let mut journal = Journal::start(Box::new(file.clone()), EPOCH, 14, capacity).expect("starts");
         for seq in 14..60 {
