@@ -72,7 +72,7 @@ fn main() {
         let with_bindings = settled(&broker);
         drop(broker);
         broker = Broker::start(dir.path());
-        println!("start with them: {:.2} s until it accepts connections", broker.start.as_secs_f64());
+        println!("start with them: {:.2} s until it serves a connection", broker.start.as_secs_f64());
         let again = settled(&broker);
         let each = |from: u64, to: u64| to.saturating_sub(from) / queues as u64;
         println!(
@@ -129,7 +129,7 @@ struct Broker {
     amqp: SocketAddr,
     api: SocketAddr,
     metrics: SocketAddr,
-    /// How long it took until it accepted connections.
+    /// How long it took until it served a connection.
     start: Duration,
 }
 
@@ -146,7 +146,13 @@ impl Broker {
             .stderr(Stdio::null())
             .spawn()
             .expect("the broker starts");
-        while TcpStream::connect(amqp).is_err() {
+        // It may listen long before it serves.
+        let serves = || {
+            let mut stream = TcpStream::connect(amqp)?;
+            stream.write_all(&PROTOCOL_HEADER)?;
+            stream.read_exact(&mut [0])
+        };
+        while serves().is_err() {
             std::thread::sleep(Duration::from_millis(5));
         }
         Self { child, amqp, api, metrics, start: begun.elapsed() }
@@ -377,7 +383,7 @@ fn perf(broker: &Broker, rate: &str, seconds: u64) -> Child {
 
 /// The part `requests`.
 fn requests(broker: &Broker, queues: usize, load: &str, rate: Option<&str>) {
-    println!("{load:<8} {:<20} {:>9} {:>9} {:>9}  {:>10}", "", "p50 ms", "p99 ms", "MB", "memory");
+    println!("{load:<8} {:<20} {:>9} {:>9} {:>9} {:>9} {:>11}", "", "p50 ms", "p99 ms", "CPU ms", "MB", "memory");
     let mut load_on = rate.map(|rate| perf(broker, rate, 3600));
     std::thread::sleep(Duration::from_secs(2));
     for request in all_requests(queues) {
@@ -385,11 +391,14 @@ fn requests(broker: &Broker, queues: usize, load: &str, rate: Option<&str>) {
         http.ask("GET", &request.path, b"");
         let before = broker.status("VmRSS:");
         broker.forget_peak();
+        let cpu = broker.cpu();
         let mut times: Vec<Duration> = (0..request.times).map(|_| http.ask("GET", &request.path, b"")).collect();
+        // That of messages is in it too, where there are any.
+        let cpu = broker.cpu().saturating_sub(cpu).as_secs_f64() * 1000.0 / request.times as f64;
         times.sort_unstable();
         let at = |part: usize| times[(times.len() * part / 100).min(times.len() - 1)].as_secs_f64() * 1000.0;
         println!(
-            "{load:<8} {:<20} {:>9.1} {:>9.1} {:>9.3}  {:>+6} MiB",
+            "{load:<8} {:<20} {:>9.1} {:>9.1} {cpu:>9.1} {:>9.3} {:>+7} MiB",
             request.what,
             at(50),
             at(99),

@@ -55,7 +55,7 @@ async fn listed(api: &Api, caller: &Caller, query: &Query, wanted: impl Fn(&Chan
     let listing = Listing::parse(query, &["vhost", "name"])?;
     let mut all = api.operator.channels().await;
     all.retain(|channel| (caller.is_monitor() || channel.user == caller.name()) && wanted(channel));
-    listing.reply(all, quick, |info| Some(channel_object(info)))
+    listing.reply(&all, quick, |info| Some(channel_object(info)))
 }
 
 async fn list(State(api): State<Arc<Api>>, caller: Caller, query: Query) -> Answer {

@@ -83,13 +83,13 @@ async fn seen(api: &Api, caller: &Caller, vhost: Option<&str>) -> Vec<Connection
 
 async fn list(State(api): State<Arc<Api>>, caller: Caller, query: Query) -> Answer {
     let listing = Listing::parse(&query, &["vhost", "name"])?;
-    listing.reply(seen(&api, &caller, None).await, quick, |info| Some(connection_object(info)))
+    listing.reply(&seen(&api, &caller, None).await, quick, |info| Some(connection_object(info)))
 }
 
 async fn list_vhost(State(api): State<Arc<Api>>, caller: Caller, Params([vhost]): Params<1>, query: Query) -> Answer {
     let vhost = caller.visible_vhost(&api, vhost)?;
     let listing = Listing::parse(&query, &["vhost", "name"])?;
-    listing.reply(seen(&api, &caller, Some(&vhost)).await, quick, |info| Some(connection_object(info)))
+    listing.reply(&seen(&api, &caller, Some(&vhost)).await, quick, |info| Some(connection_object(info)))
 }
 
 async fn show(State(api): State<Arc<Api>>, caller: Caller, Params([name]): Params<1>, query: Query) -> Answer {
@@ -124,7 +124,7 @@ async fn list_of_user(State(api): State<Arc<Api>>, caller: Caller, Params([user]
     let tracked = |info: &ConnectionInfo| {
         Some(object(json!({"name": info.name, "vhost": info.vhost, "user": info.user, "node": info.node})))
     };
-    listing.reply(of_user.collect(), quick, tracked)
+    listing.reply(&of_user.collect::<Vec<_>>(), quick, tracked)
 }
 
 async fn close_of_user(

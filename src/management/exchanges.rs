@@ -58,8 +58,8 @@ fn quick(info: &ExchangeInfo, column: &str) -> Option<Key> {
 fn listed(api: &Api, vhosts: &[String], query: &Query) -> Answer {
     let listing = Listing::parse(query, &["vhost", "name"])?;
     // One that has just gone has no exchanges.
-    let all = vhosts.iter().flat_map(|vhost| api.operator.exchanges(vhost).unwrap_or_default()).collect();
-    listing.reply(all, quick, |info| Some(exchange_object(info)))
+    let all: Vec<_> = vhosts.iter().flat_map(|vhost| api.operator.exchanges(vhost).unwrap_or_default()).collect();
+    listing.reply(&all, quick, |info| Some(exchange_object(info)))
 }
 
 async fn list(State(api): State<Arc<Api>>, caller: Caller, query: Query) -> Answer {

@@ -2,7 +2,8 @@
 //!
 //! The objects of a listing may be many and each of them costly. So what is sorted and filtered by is asked for first
 //! (`quick`), and only objects that are shown are made, one at a time, straight into the answer. Where the columns asked
-//! for are quick ones too, none is made at all.
+//! for are quick ones too, none is made at all. Things that come in the order of a listing ([`Listing::of_sorted`]) are not
+//! even asked for what they are sorted by.
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
@@ -275,6 +276,13 @@ impl Listing {
         })
     }
 
+    /// For things that come in the order of `column` and, where that is the same, of what else they are sorted by.
+    pub(super) fn of_sorted(query: &Query, column: &str) -> Result<Self, Problem> {
+        let mut listing = Self::parse(query, &[])?;
+        listing.sort.retain(|sort| sort != column);
+        Ok(listing)
+    }
+
     /// For listings that have no pages.
     pub(super) fn whole(query: &Query, sorts: &[&str]) -> Result<Self, Problem> {
         Ok(Self { page: None, ..Self::parse(query, sorts)? })
@@ -286,29 +294,42 @@ impl Listing {
     }
 
     /// Lists objects that are there already.
+    #[expect(clippy::needless_pass_by_value, reason = "they are made for this, and callers have no other use for them")]
     pub(super) fn objects(&self, objects: Vec<Object>) -> Result<Reply, Problem> {
-        self.reply(objects, |object, column| object.get(column).map(Key::of), |object| Some(object.clone()))
+        self.reply(&objects, |object, column| object.get(column).map(Key::of), |object| Some(object.clone()))
     }
 
     /// Lists things. `quick` tells a column if that costs little, `object` makes the whole; one that has gone is left out.
     pub(super) fn reply<T>(
         &self,
-        mut items: Vec<T>,
+        items: &[T],
         quick: impl Fn(&T, &str) -> Option<Key>,
         object: impl Fn(&T) -> Option<Object>,
     ) -> Result<Reply, Problem> {
-        let total = items.len();
+        self.reply_some(items, (0..items.len()).collect(), quick, object)
+    }
+
+    /// The same for some of them, each by its place.
+    pub(super) fn reply_some<T>(
+        &self,
+        items: &[T],
+        mut places: Vec<usize>,
+        quick: impl Fn(&T, &str) -> Option<Key>,
+        object: impl Fn(&T) -> Option<Object>,
+    ) -> Result<Reply, Problem> {
+        let total = places.len();
         if let Some(Page { filter: Some(filter), .. }) = &self.page {
-            items.retain(|item| quick(item, "name").is_some_and(|name| filter.passes(&name)));
+            places.retain(|at| quick(&items[*at], "name").is_some_and(|name| filter.passes(&name)));
         }
-        let filtered = items.len();
-        let keys: Vec<Keys> = items.iter().map(|item| self.keys(item, &quick, &object)).collect();
+        let filtered = places.len();
+        let keys = |at: &usize| self.keys(&items[*at], &quick, &object);
+        let keys: Vec<Keys> = if self.sort.is_empty() { Vec::new() } else { places.iter().map(keys).collect() };
         let mut order: Vec<usize> = (0..filtered).collect();
-        let compare = |a: &usize, b: &usize| self.compare(&keys[*a], &keys[*b]).then(a.cmp(b));
+        let compare = |a: &usize, b: &usize| self.compare(&keys, *a, *b);
         let Some(page) = &self.page else {
             order.sort_unstable_by(compare);
             let mut out = Vec::new();
-            self.write(&mut out, order.iter().map(|at| &items[*at]), &quick, &object)?;
+            self.write(&mut out, order.iter().map(|at| &items[places[*at]]), &quick, &object)?;
             return Ok(Reply::json_octets(out));
         };
         let start = (page.number - 1).saturating_mul(page.size);
@@ -318,7 +339,7 @@ impl Listing {
         }
         let shown = part(&mut order, start, page.size, compare);
         let mut listed = Vec::new();
-        let count = self.write(&mut listed, shown.iter().map(|at| &items[*at]), &quick, &object)?;
+        let count = self.write(&mut listed, shown.iter().map(|at| &items[places[*at]]), &quick, &object)?;
         let envelope = json!({
             "filtered_count": filtered,
             "item_count": count,
@@ -358,8 +379,11 @@ impl Listing {
         keys
     }
 
-    fn compare(&self, a: &Keys, b: &Keys) -> Ordering {
-        let order = a.iter().zip(b).map(|(a, b)| a.order(b)).find(|order| order.is_ne()).unwrap_or(Ordering::Equal);
+    /// By keys, if there are any, then as they came; the other way round all of it is.
+    fn compare(&self, keys: &[Keys], a: usize, b: usize) -> Ordering {
+        let both = keys.get(a).into_iter().flatten().zip(keys.get(b).into_iter().flatten());
+        let order = both.map(|(a, b)| a.order(b)).find(|order| order.is_ne()).unwrap_or(Ordering::Equal);
+        let order = order.then(a.cmp(&b));
         if self.reverse { order.reverse() } else { order }
     }
 
@@ -495,7 +519,29 @@ mod tests {
     fn quick_columns_need_no_objects() {
         let listing = Listing::parse(&Query::parse("columns=name&sort=name&page=1"), &["name"]).expect("a listing");
         let quick = |item: &&str, column: &str| (column == "name").then(|| Key::from(*item));
-        assert!(listing.reply(vec!["b", "a"], quick, |_| panic!("no object is needed")).is_ok());
+        assert!(listing.reply(&["b", "a"], quick, |_| panic!("no object is needed")).is_ok());
+    }
+
+    #[tokio::test]
+    async fn what_comes_in_order_is_not_sorted() {
+        let names = async |query: &str| {
+            let listing = Listing::of_sorted(&Query::parse(query), "vhost").expect("a listing");
+            let quick = |item: &&str, column: &str| match column {
+                "name" => Some(Key::from(*item)),
+                "length" => Some(Key::count(item.len() as u64)),
+                _ => panic!("{column} is not needed"),
+            };
+            let reply = listing.reply_some(&["a", "bb", "c", "dd"], vec![0, 1, 3], quick, |_| panic!("nor an object"));
+            let body = reply.into_response().into_body().collect().await.expect("a body").to_bytes();
+            let items: Value = serde_json::from_slice(&body).expect("JSON");
+            let items = items["items"].as_array().expect("a list").clone();
+            items.iter().map(|item| item["name"].as_str().expect("a name").to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(names("page=1&columns=name").await, ["a", "bb", "dd"]);
+        assert_eq!(names("page=2&page_size=2&columns=name&sort=vhost").await, ["dd"]);
+        assert_eq!(names("page=1&page_size=2&columns=name&sort=vhost&sort_reverse=true").await, ["dd", "bb"]);
+        assert_eq!(names("page=1&columns=name&sort=length").await, ["a", "bb", "dd"]);
+        assert_eq!(names("page=1&columns=name&sort=length&sort_reverse=true").await, ["dd", "bb", "a"]);
     }
 
     proptest! {

@@ -21,8 +21,6 @@ use crate::definitions::from_json;
 use crate::engine::vhost::QueueDeclaration;
 use crate::server::operator::{Acting, ConnectionDetails, DeleteCondition, QueueHead, QueueInfo};
 
-const SORTS: [&str; 2] = ["vhost", "name"];
-
 pub(super) fn routes() -> Router<Arc<Api>> {
     Router::new()
         .route("/api/queues", get(list))
@@ -59,18 +57,22 @@ impl Detail {
 
 /// A column of a queue that can be told at once.
 fn quick(head: &QueueHead, column: &str) -> Option<Key> {
-    let counts = || head.counts();
     Some(match column {
         "name" => head.name().into(),
         "vhost" => head.vhost().into(),
         "type" => head.kind().into(),
         "state" => "running".into(),
-        "messages" => Key::count(counts().0.ready + counts().0.unacked),
-        "messages_ready" => Key::count(counts().0.ready),
-        "messages_unacknowledged" => Key::count(counts().0.unacked),
-        "message_bytes" => Key::count(counts().0.ready_body_bytes + counts().0.unacked_body_bytes),
-        "memory" => Key::count(counts().0.resident_bytes as u64),
-        "consumers" => Key::count(counts().1),
+        "messages" => Key::count(head.gauges().ready + head.gauges().unacked),
+        "messages_ready" => Key::count(head.gauges().ready),
+        "messages_unacknowledged" => Key::count(head.gauges().unacked),
+        "consumers" => Key::count(head.gauges().consumers),
+        "message_bytes" => {
+            let figures = head.figures();
+            Key::count(figures.ready_body_bytes + figures.unacked_body_bytes)
+        }
+        "memory" => Key::count(head.figures().resident_bytes as u64),
+        // As of all that is not there.
+        _ if column.starts_with("message_stats.") && !head.was_used() => Key::Int(0),
         _ => return None,
     })
 }
@@ -141,45 +143,64 @@ fn effective_policy(api: &Api, info: &QueueInfo) -> Map<String, Value> {
     merged
 }
 
-fn listed(api: &Api, heads: Vec<QueueHead>, query: &Query, detail: Detail) -> Answer {
-    let listing = Listing::parse(query, &SORTS)?;
+/// Lists the queues of some vhosts that are chosen.
+fn listed(
+    api: &Api,
+    vhosts: Vec<String>,
+    query: &Query,
+    detail: Detail,
+    chosen: Option<&dyn Fn(&QueueHead) -> bool>,
+) -> Answer {
+    let listing = Listing::of_sorted(query, "vhost")?;
     let detail = Detail::of(query, detail);
+    let vhosts: HashSet<Vec<u8>> = vhosts.into_iter().map(String::into_bytes).collect();
+    let heads = api.operator.queue_heads();
+    let mut places = of_vhosts(&heads, &vhosts);
+    if let Some(chosen) = chosen {
+        places.retain(|at| chosen(&heads[*at]));
+    }
     let whole = |head: &QueueHead| {
         let info = api.operator.queue_of(head)?;
         Some(queue_object(api, &info, detail, listing.columns()))
     };
-    listing.reply(heads, quick, whole)
+    listing.reply_some(&heads, places, quick, whole)
 }
 
-/// The queues of some vhosts.
-fn heads(api: &Api, vhosts: Vec<String>) -> Vec<QueueHead> {
-    let vhosts: HashSet<Vec<u8>> = vhosts.into_iter().map(String::into_bytes).collect();
-    let mut heads = api.operator.queue_heads();
-    heads.retain(|head| vhosts.contains(head.vhost().as_bytes()));
-    heads
+/// The places of the queues of some vhosts.
+fn of_vhosts(heads: &[QueueHead], vhosts: &HashSet<Vec<u8>>) -> Vec<usize> {
+    let mut places = Vec::with_capacity(heads.len());
+    let mut start = 0;
+    // Those of a vhost stand side by side.
+    while let Some(first) = heads.get(start) {
+        let end = start + heads[start..].partition_point(|head| head.vhost() == first.vhost());
+        if vhosts.contains(first.vhost().as_bytes()) {
+            places.extend(start..end);
+        }
+        start = end;
+    }
+    places
 }
 
 async fn list(State(api): State<Arc<Api>>, caller: Caller, query: Query) -> Answer {
-    listed(&api, heads(&api, caller.vhosts(&api)), &query, Detail::Listed)
+    listed(&api, caller.vhosts(&api), &query, Detail::Listed, None)
 }
 
 async fn list_detailed(State(api): State<Arc<Api>>, caller: Caller, query: Query) -> Answer {
-    listed(&api, heads(&api, caller.vhosts(&api)), &query, Detail::Full)
+    listed(&api, caller.vhosts(&api), &query, Detail::Full, None)
 }
 
 async fn list_vhost(State(api): State<Arc<Api>>, caller: Caller, Params([vhost]): Params<1>, query: Query) -> Answer {
     let vhost = caller.vhost(&api, vhost)?;
-    listed(&api, heads(&api, vec![vhost]), &query, Detail::Listed)
+    listed(&api, vec![vhost], &query, Detail::Listed, None)
 }
 
 /// The queues that a user's connections have for themselves: who declared other queues is not remembered.
 async fn list_of_user(State(api): State<Arc<Api>>, caller: Caller, Params([user]): Params<1>, query: Query) -> Answer {
     caller.owner_or_monitor(&user)?;
     api.operator.check_user(&user)?;
-    let mut heads = heads(&api, caller.vhosts(&api));
-    let owned = |head: &QueueHead| api.operator.queue_of(head)?.owner.map(|owner| owner.user);
-    heads.retain(|head| owned(head).is_some_and(|owner| owner == user));
-    listed(&api, heads, &query, Detail::Listed)
+    let whose = |head: &QueueHead| api.operator.queue_of(head)?.owner.map(|connection| connection.user);
+    let is_theirs = |head: &QueueHead| whose(head).is_some_and(|owner| owner == user);
+    listed(&api, caller.vhosts(&api), &query, Detail::Listed, Some(&is_theirs))
 }
 
 async fn show(State(api): State<Arc<Api>>, caller: Caller, Params([vhost, queue]): Params<2>, query: Query) -> Answer {

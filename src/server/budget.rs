@@ -3,7 +3,7 @@
 //! Every queue counts its messages here, a share of each arena; what several queues share is counted for each of them.
 //! While the sum is above half of the budget, queues leave to the disk what need not survive too (below it only what is
 //! stored anyway), and the sweeper visits them all, those that nobody uses too: the other half is for what comes while the
-//! disk writes. The nearer that, the less a queue keeps ahead of its consumers.
+//! disk writes; visits that change nothing become rare. The nearer that, the less a queue keeps ahead of its consumers.
 //!
 //! The figures are atomics: a queue reports under its lock, when it changed by more than [`NOTE_BYTES`].
 
@@ -26,6 +26,10 @@ const WINDOW_MIN_BYTES: usize = 4 * 1024;
 const WINDOW_SHARE: usize = 8;
 /// Between two visits to all queues while too much is in memory: a publisher fills some ten MiB in this time.
 const SWEEP_PAUSE: Duration = Duration::from_millis(100);
+/// The same while visits change nothing: all that is left is what queues need at hand.
+const SWEEP_PAUSE_MAX: Duration = Duration::from_secs(5);
+/// A change of what is used that makes another visit worth while.
+const SWEEP_STEP_BYTES: usize = 1024 * 1024;
 /// Queues visited before the task lets others run.
 const SWEEP_QUEUES: usize = 128;
 
@@ -104,9 +108,18 @@ fn window(free: usize) -> usize {
 pub(super) async fn run(registry: Arc<Registry>) {
     loop {
         registry.budget.exceeded.notified().await;
+        let mut patience = SWEEP_PAUSE;
         while registry.budget.is_exceeded() {
+            let before = registry.budget.used();
             sweep(&registry).await;
-            tokio::time::sleep(SWEEP_PAUSE).await;
+            let left = registry.budget.used();
+            let changed = |used: usize, from: usize| used.abs_diff(from) >= SWEEP_STEP_BYTES;
+            patience = if changed(left, before) { SWEEP_PAUSE } else { (patience * 2).min(SWEEP_PAUSE_MAX) };
+            let mut waited = Duration::ZERO;
+            while waited < patience && !changed(registry.budget.used(), left) {
+                tokio::time::sleep(SWEEP_PAUSE).await;
+                waited += SWEEP_PAUSE;
+            }
         }
     }
 }

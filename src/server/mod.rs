@@ -15,6 +15,7 @@ mod outbox;
 mod placing;
 mod proxy;
 mod queue_cell;
+mod queue_order;
 mod quota;
 pub(crate) mod registry;
 mod replies;

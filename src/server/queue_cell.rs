@@ -270,11 +270,11 @@ impl QueueCell {
         }
     }
 
-    /// What it holds, and how many consumers it has.
-    pub(super) fn counts(&self) -> (QueueFigures, u64) {
+    /// What it holds.
+    pub(super) fn figures(&self) -> QueueFigures {
         match &self.state.lock().body {
-            Body::Queue(queue) => (queue.figures(), queue.consumer_count() as u64),
-            Body::Stream(stream) => (stream.figures(), stream.reader_count() as u64),
+            Body::Queue(queue) => queue.figures(),
+            Body::Stream(stream) => stream.figures(),
         }
     }
 

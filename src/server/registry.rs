@@ -4,6 +4,7 @@
 //! never a guard across an await. Definitions are handed to the store under the vhost's lock, so that the store sees them
 //! in the order in which they happened. A map's guard is dropped before anything else is locked.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -21,6 +22,7 @@ use super::logins::Logins;
 use super::new_vhost;
 use super::outbox::{Event, Outbox};
 use super::queue_cell::QueueCell;
+use super::queue_order::QueueOrder;
 use super::quota::Quota;
 use super::replies::Replies;
 use super::statistics::{Event as Happened, ExchangeStatistics, Statistics, VhostTotals};
@@ -51,6 +53,8 @@ pub(crate) struct VhostCell {
     /// What its connections and queues did.
     pub(super) statistics: Mutex<VhostTotals>,
     exchange_statistics: DashMap<ShortString, Arc<ExchangeStatistics>>,
+    /// Queues with messages, as of the last look at their figures.
+    pub(super) occupied: Mutex<HashSet<QueueId>>,
     /// The ticket of the last change of what is durable.
     changed_under: AtomicU64,
 }
@@ -66,6 +70,7 @@ impl VhostCell {
             traced: AtomicBool::new(false),
             statistics: Mutex::default(),
             exchange_statistics: DashMap::new(),
+            occupied: Mutex::default(),
             state: RwLock::new(state),
         }
     }
@@ -165,6 +170,7 @@ pub(crate) struct Registry {
     pub(super) channel_quota: Arc<Quota>,
     vhosts: DashMap<ShortString, Arc<VhostCell>>,
     queues: DashMap<QueueId, Arc<QueueCell>>,
+    pub(super) queue_order: QueueOrder,
     pub(super) connections: DashMap<ConnectionId, ConnectionEntry>,
     next_queue_id: AtomicU64,
     next_connection_id: AtomicU64,
@@ -197,6 +203,7 @@ impl Registry {
             channel_quota: Quota::new(config.node_limits.channels.map(u64::from)),
             vhosts: DashMap::new(),
             queues: DashMap::new(),
+            queue_order: QueueOrder::default(),
             connections: DashMap::new(),
             next_queue_id: AtomicU64::new(recovered.next_queue_id.max(1)),
             next_connection_id: AtomicU64::new(1),
@@ -287,7 +294,7 @@ impl Registry {
                 Arc::new(QueueCell::new(&record, Queue::recovered(settings.share(), &lanes, now), vhost.clone()))
             };
             vhost.state.write().restore_queue(record);
-            self.queues.insert(cell.id, cell.clone());
+            self.add_queue(cell.clone());
             if lanes.iter().any(|lane| lane.count > 0) {
                 self.statistics.unknown_ages.lock().push(cell.id);
             }
@@ -325,11 +332,14 @@ impl Registry {
     /// Makes a queue known by its number.
     pub(super) fn add_queue(&self, cell: Arc<QueueCell>) {
         self.queues.insert(cell.id, cell);
+        self.queue_order.changed();
     }
 
     /// Forgets a queue.
     pub(super) fn take_queue(&self, id: QueueId) -> Option<Arc<QueueCell>> {
-        self.queues.remove(&id).map(|(_, cell)| cell)
+        let taken = self.queues.remove(&id).map(|(_, cell)| cell);
+        self.queue_order.changed();
+        taken
     }
 
     /// A number for exchanges that choose at random. Nothing that must not be guessed.
@@ -548,7 +558,7 @@ impl Registry {
                     } else {
                         QueueCell::new(record, Queue::new(settings.share(), record.durable, now), vhost.clone())
                     });
-                    self.queues.insert(id, cell.clone());
+                    self.add_queue(cell.clone());
                     self.statistics.note(Happened::QueueCreated, 1);
                     // Arms the timer of a queue that expires when unused.
                     cell.turn(self, &mut Work::default(), |_, _| ());
@@ -569,7 +579,7 @@ impl Registry {
         let vhost = &cell.vhost;
         let mut state = vhost.state.write();
         let ready = cell.delete(self, allowed)?;
-        if self.queues.remove(&cell.id).is_some() {
+        if self.take_queue(cell.id).is_some() {
             self.statistics.note(Happened::QueueDeleted, 1);
         }
         let changes = state.remove_queue(cell.id).map(|(_, changes)| changes).unwrap_or_default();
@@ -580,7 +590,7 @@ impl Registry {
 
     /// Ends a queue that goes with its vhost, whatever is in it.
     pub(super) fn drop_queue(&self, id: QueueId) {
-        if let Some((_, cell)) = self.queues.remove(&id) {
+        if let Some(cell) = self.take_queue(id) {
             let deleted = cell.delete(self, |_| Ok::<(), std::convert::Infallible>(()));
             debug_assert!(deleted.is_ok(), "nothing is asked of the queue");
             self.statistics.note(Happened::QueueDeleted, 1);

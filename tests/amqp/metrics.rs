@@ -108,6 +108,29 @@ fn sums_and_series_of_each_queue_agree() {
     assert!(page.contains(",rabbitmq_endpoint=\"per-object\"} 1\n") && !page.contains("queue_ack_latency"), "{page}");
 }
 
+/// It is looked for in queues with messages only.
+#[test]
+fn the_oldest_message_is_told_while_there_is_one() {
+    let broker = start();
+    let mut client = broker.open();
+    let (_empty, queue) = (client.temporary_queue(1), client.temporary_queue(1));
+    let series = ["rabbitmq_queue_oldest_message_age_seconds", "rabbitmq_queue_oldest_unacked_age_seconds"];
+    let ages = || {
+        let page = fetch(metrics(&broker), "/metrics");
+        series.map(|series| value(&page, series).expect("it is there"))
+    };
+    assert_eq!(ages(), [0.0, 0.0]);
+    client.publish(1, "", &queue, "waits");
+    client.barrier(1);
+    wait_until("the age of a message that waits", || ages()[0] > 0.01);
+    client.consume(1, &queue);
+    client.expect_deliveries(1, &["waits"]);
+    wait_until("the age of a delivery", || matches!(ages(), [0.0, unacked] if unacked > 0.01));
+    client.ack(1, 1);
+    client.barrier(1);
+    assert_eq!(ages(), [0.0, 0.0]);
+}
+
 #[test]
 fn a_detailed_page_has_what_is_asked_for_and_no_more() {
     let broker = start();

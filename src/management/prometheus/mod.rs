@@ -1,6 +1,6 @@
 //! Metrics for Prometheus: RabbitMQ's names, so that dashboards and alerts that exist go on working, and what is beyond.
 //!
-//! `/metrics` has sums, and costs the same however many queues there are (but for a look at their ages); per-object and
+//! `/metrics` has sums, and costs the same however many queues there are (but for a look at the ages of those with messages); per-object and
 //! detailed pages have a series for each queue, connection and channel that is asked for.
 //!
 //! A scrape is gathered first ([`Scrape::gather`], which asks connections), then written on a thread where waiting for a

@@ -269,8 +269,8 @@ const STALLED_AFTER_MS: u64 = 60_000;
 /// Looks for the oldest messages of all queues.
 pub(super) fn oldest(operator: &Operator) -> Oldest {
     let mut oldest = Oldest::default();
-    operator.view_queues(None, &mut |queue| {
-        if queue.gauges().ready + queue.gauges().unacked > 0 && queue.queue_type() != QueueType::Stream {
+    operator.view_occupied_queues(&mut |queue| {
+        if queue.queue_type() != QueueType::Stream {
             oldest.ready_ms = oldest.ready_ms.max(queue.oldest_message_age_ms());
             oldest.unacked_ms = oldest.unacked_ms.max(queue.oldest_unacked_age_ms());
             oldest.stalled += u64::from(queue.stalled_ms().is_some_and(|for_ms| for_ms >= STALLED_AFTER_MS));

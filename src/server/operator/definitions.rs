@@ -115,11 +115,12 @@ impl Operator {
             let what = format!("policy '{}' in vhost '{}'", record.name, record.vhost);
             self.take(Record::Policy(record), &what, imported)?;
         }
+        let access = Access::unlimited();
         for exchange in &all.exchanges {
-            self.import_exchange(exchange, vhost, imported)?;
+            self.import_exchange(exchange, vhost, &access, imported)?;
         }
         for queue in all.queues {
-            self.import_queue(queue, vhost, imported)?;
+            self.import_queue(queue, vhost, &access, imported)?;
         }
         for binding in &all.bindings {
             self.import_binding(binding, vhost, imported)?;
@@ -156,6 +157,7 @@ impl Operator {
         &self,
         definition: &ExchangeDefinition,
         vhost: &str,
+        access: &Access,
         imported: &mut Imported,
     ) -> Result<(), OperatorError> {
         let vhost_name = definition.vhost.as_deref().unwrap_or(vhost);
@@ -178,7 +180,7 @@ impl Operator {
             return Ok(());
         }
         let waiter: Arc<dyn Waiter> = Arc::new(Nobody);
-        let declared = self.registry.declare_exchange(&vhost, record, &Access::unlimited(), clock::now(), &waiter);
+        let declared = self.registry.declare_exchange(&vhost, record, access, clock::now(), &waiter);
         declared.map_err(|cause| wrong(&what, &cause))?;
         imported.taken += 1;
         Ok(())
@@ -188,6 +190,7 @@ impl Operator {
         &self,
         definition: QueueDefinition,
         vhost: &str,
+        access: &Access,
         imported: &mut Imported,
     ) -> Result<(), OperatorError> {
         let vhost_name = definition.vhost.as_deref().unwrap_or(vhost);
@@ -218,8 +221,7 @@ impl Operator {
             server_named: true,
         };
         let waiter: Arc<dyn Waiter> = Arc::new(Nobody);
-        let (access, now) = (Access::unlimited(), clock::now());
-        let declared = self.registry.declare_queue(&vhost, declaration, NOBODY, &access, now, &waiter);
+        let declared = self.registry.declare_queue(&vhost, declaration, NOBODY, access, clock::now(), &waiter);
         declared.map_err(|cause| wrong(&what, &cause))?;
         imported.taken += 1;
         Ok(())

@@ -33,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 use redrive::Redrives;
 
 use super::clock;
+pub(crate) use super::queue_order::QueueHead;
 use super::registry::{Registry, VhostCell};
 use crate::engine::vhost::ConnectionId;
 
@@ -44,7 +45,7 @@ pub(crate) use exchanges::{BindingInfo, BindingsOf, ExchangeInfo};
 pub(crate) use logins::LoginRefused;
 pub(crate) use messages::{BodyWish, Choice, Destination, MessageState, PeekQuestion};
 pub(crate) use node::{ListenerInfo, LogControl, NodeInfo, Protocol, ServedAddress};
-pub(crate) use queues::{DeleteCondition, QueueHead, QueueInfo};
+pub(crate) use queues::{DeleteCondition, QueueInfo};
 pub(crate) use redrive::{RedriveInfo, RedriveOrder};
 pub(crate) use reload::{Reloaded, SettingsControl};
 pub(crate) use samples::{NodeSample, QueueView};

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use leveret_protocol::ShortString;
 use serde::{Deserialize, Serialize};
 
 use super::arguments::Arguments;
@@ -10,12 +9,13 @@ use super::connections::ConnectionDetails;
 use super::message_stats::{MessageStats, Of, Rate};
 use super::stall::StallInfo;
 use super::{Operator, OperatorError};
-use crate::engine::queue::{Queue, QueueFigures};
+use crate::engine::queue::Queue;
 use crate::engine::statistics::{Count, Counts};
 use crate::engine::vhost::QueueRecord;
 use crate::error::AmqpError;
 use crate::server::clock;
 use crate::server::queue_cell::QueueCell;
+use crate::server::queue_order::QueueHead;
 use crate::server::registry::VhostCell;
 use crate::server::statistics::age_ms;
 use crate::server::work::Work;
@@ -116,34 +116,10 @@ pub(crate) struct DeleteCondition {
     pub(crate) if_unused: bool,
 }
 
-/// A queue of which little is known yet: enough to find it in a listing.
-#[derive(Clone, Debug)]
-pub(crate) struct QueueHead(Arc<QueueCell>);
-
-impl QueueHead {
-    pub(crate) fn name(&self) -> &ShortString {
-        &self.0.name
-    }
-
-    pub(crate) fn vhost(&self) -> &ShortString {
-        &self.0.vhost.name
-    }
-
-    /// `classic`, `quorum` or `stream`.
-    pub(crate) fn kind(&self) -> &'static str {
-        self.0.settings().queue_type.as_str()
-    }
-
-    /// What it holds, and how many consumers it has.
-    pub(crate) fn counts(&self) -> (QueueFigures, u64) {
-        self.0.counts()
-    }
-}
-
 impl Operator {
-    /// All queues, in no order.
-    pub(crate) fn queue_heads(&self) -> Vec<QueueHead> {
-        self.registry.queues().into_iter().filter(|cell| !cell.delays).map(QueueHead).collect()
+    /// All queues by vhost and name.
+    pub(crate) fn queue_heads(&self) -> Arc<Vec<QueueHead>> {
+        self.registry.sorted_queues()
     }
 
     /// Whether there are queues that are neither durable nor exclusive.

@@ -1,6 +1,7 @@
 //! Figures for metrics: looked at in passing, without a record for each queue.
 
 use std::cell::OnceCell;
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -113,25 +114,39 @@ pub(crate) struct NodeSample {
     pub(crate) alarms: Vec<Resource>,
 }
 
+/// Looks at queues, each under its lock, until it is enough.
+fn view(cells: impl IntoIterator<Item = Arc<QueueCell>>, look: &mut dyn FnMut(&QueueView<'_>) -> bool) {
+    let now = clock::now();
+    for cell in cells {
+        let state = cell.state.lock();
+        let view = QueueView {
+            cell: &cell,
+            body: &state.body,
+            totals: state.totals.as_deref(),
+            gauges: gauges(&state.body),
+            now,
+            figures: OnceCell::new(),
+            ages: OnceCell::new(),
+        };
+        if !look(&view) {
+            return;
+        }
+    }
+}
+
 impl Operator {
     /// Looks at the queues of some vhosts, or of all, until `look` says that it is enough.
     pub(crate) fn view_queues(&self, vhosts: Option<&[String]>, look: &mut dyn FnMut(&QueueView<'_>) -> bool) {
         self.registry.collect_statistics();
-        let now = clock::now();
-        for cell in self.cells_of(vhosts) {
-            let state = cell.state.lock();
-            let view = QueueView {
-                cell: &cell,
-                body: &state.body,
-                totals: state.totals.as_deref(),
-                gauges: gauges(&state.body),
-                now,
-                figures: OnceCell::new(),
-                ages: OnceCell::new(),
-            };
-            if !look(&view) {
-                return;
-            }
+        view(self.cells_of(vhosts), look);
+    }
+
+    /// Looks at all queues that have messages.
+    pub(crate) fn view_occupied_queues(&self, look: &mut dyn FnMut(&QueueView<'_>) -> bool) {
+        self.registry.collect_statistics();
+        for vhost in self.registry.vhost_cells() {
+            let occupied: Vec<_> = vhost.occupied.lock().iter().copied().collect();
+            view(occupied.into_iter().filter_map(|id| self.registry.queue(id)), look);
         }
     }
 

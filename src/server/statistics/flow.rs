@@ -56,6 +56,11 @@ pub(crate) struct Gauges {
 }
 
 impl Gauges {
+    /// Whether there are no messages.
+    pub(crate) fn is_empty(self) -> bool {
+        self.ready + self.unacked == 0
+    }
+
     /// What was `before` is `now`.
     pub(crate) fn change(&mut self, before: Self, now: Self) {
         self.ready = self.ready.wrapping_add(now.ready).wrapping_sub(before.ready);

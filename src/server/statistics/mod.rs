@@ -97,6 +97,7 @@ impl Registry {
         let mut exchanges = std::mem::take(&mut *self.statistics.hot_exchanges.lock());
         exchanges.retain(|exchange| exchange.tick(interval_ms));
         self.statistics.hot_exchanges.lock().extend(exchanges);
+        self.queue_order.forget_old();
         self.statistics.gone.lock().tick(interval_ms);
         self.statistics.churn.lock().tick(interval_ms);
         for vhost in self.vhost_cells() {

@@ -107,6 +107,14 @@ impl CellState {
     fn collect_into(&mut self, cell: &QueueCell, now: Gauges) {
         let recent = self.take_recent();
         let before = std::mem::replace(&mut self.told, now);
+        if before.is_empty() != now.is_empty() {
+            let mut occupied = cell.vhost.occupied.lock();
+            if now.is_empty() {
+                occupied.remove(&cell.id)
+            } else {
+                occupied.insert(cell.id)
+            };
+        }
         let queue_type = cell.settings().queue_type;
         cell.vhost.statistics.lock().add_queue(queue_type, recent.as_deref(), before, now);
         if recent.is_none() && self.totals.is_none() {
