@@ -119,16 +119,19 @@ fn the_oldest_message_is_told_while_there_is_one() {
         let page = fetch(metrics(&broker), "/metrics");
         series.map(|series| value(&page, series).expect("it is there"))
     };
-    assert_eq!(ages(), [0.0, 0.0]);
+    assert!(ages().iter().all(|age| *age <= 0.0), "{:?}", ages());
     client.publish(1, "", &queue, "waits");
     client.barrier(1);
     wait_until("the age of a message that waits", || ages()[0] > 0.01);
     client.consume(1, &queue);
     client.expect_deliveries(1, &["waits"]);
-    wait_until("the age of a delivery", || matches!(ages(), [0.0, unacked] if unacked > 0.01));
+    wait_until("the age of a delivery", || {
+        let [ready, unacked] = ages();
+        ready <= 0.0 && unacked > 0.01
+    });
     client.ack(1, 1);
     client.barrier(1);
-    assert_eq!(ages(), [0.0, 0.0]);
+    assert!(ages().iter().all(|age| *age <= 0.0), "{:?}", ages());
 }
 
 #[test]
