@@ -81,26 +81,22 @@ impl Appender {
     }
 
     fn write(&mut self, group: &mut Vec<Transaction>, ticket: Ticket) -> io::Result<()> {
-        let over = || io::Error::other("the database does not take what is in the journal");
         loop {
-            if !self.shared.backlog.wait_for_room() {
-                return Err(over());
-            }
             if let Some(written) = self.append(group, ticket)? {
                 self.publish(written, group);
                 return Ok(());
             }
-            let synced = self.shared.backlog.synced_seq();
-            self.journal.release(synced);
-            if !self.journal.is_empty() && !self.shared.backlog.wait_beyond(synced) {
-                return Err(over());
+            let stored = self.shared.backlog.stored_seq();
+            self.journal.release(stored);
+            if !self.journal.is_empty() && !self.shared.backlog.wait_beyond(stored) {
+                return Err(io::Error::other("the database does not take what is in the journal"));
             }
         }
     }
 
     /// Appends a group to the journal; `None` when there is no room before the next checkpoint.
     pub(super) fn append(&mut self, group: &[Transaction], ticket: Ticket) -> io::Result<Option<Written>> {
-        self.journal.release(self.shared.backlog.synced_seq());
+        self.journal.release(self.shared.backlog.stored_seq());
         Ok(match self.journal.append(group)? {
             Appended::Record(seq, bytes) => {
                 if bytes > 0 {

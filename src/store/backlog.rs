@@ -5,14 +5,10 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
-use super::writer::CHECKPOINT_BYTES;
 use super::{Op, Ticket, Transaction};
 
 /// Octets of the journal that may gather before the writer is woken.
 const WAKE_BYTES: u64 = 256 * 1024;
-/// Octets of the journal that may wait in memory for the database: twice what a checkpoint takes, so that the journal goes on
-/// meanwhile.
-const WAITING_MAX_BYTES: u64 = 2 * CHECKPOINT_BYTES;
 
 /// Operations that are in the journal.
 #[derive(Debug, Default)]
@@ -26,8 +22,6 @@ pub(super) struct Intake {
     pub(super) bytes: u64,
     /// The last request for a checkpoint, if there was one.
     pub(super) wanted: Option<u64>,
-    /// The checkpoint must be durable.
-    pub(super) durable: bool,
     /// Little came for a while.
     pub(super) late: bool,
     /// Nothing will follow.
@@ -42,11 +36,8 @@ struct State {
     /// Requests for a checkpoint, counted, and how many of them are answered.
     requests: u64,
     answered: u64,
-    /// The last record that the database has, and the last one that it has for good.
+    /// The last record that the database has.
     stored_seq: u64,
-    synced_seq: u64,
-    /// Octets of what it does not have.
-    waiting_bytes: u64,
     ended: bool,
 }
 
@@ -70,8 +61,7 @@ pub(super) struct Backlog {
 impl Backlog {
     /// A backlog behind a journal whose records up to this one are in the database.
     pub(super) fn after(seq: u64) -> Self {
-        let intake = Intake { seq, ..Intake::default() };
-        let state = State { intake, stored_seq: seq, synced_seq: seq, ..State::default() };
+        let state = State { intake: Intake { seq, ..Intake::default() }, stored_seq: seq, ..State::default() };
         Self { state: Mutex::new(state), ..Self::default() }
     }
 
@@ -88,7 +78,6 @@ impl Backlog {
         state.intake.ticket = ticket;
         state.intake.seq = seq;
         state.intake.bytes += bytes;
-        state.waiting_bytes += bytes;
         let gathered = state.intake.bytes;
         if state.writer_waits.take_if(|wanted| gathered >= *wanted).is_some() {
             self.filled.notify_one();
@@ -121,20 +110,15 @@ impl Backlog {
         self.state.lock().empty()
     }
 
-    /// The database has everything up to here, `bytes` more than before; for good, if that is durable.
-    pub(super) fn set_stored(&self, seq: u64, bytes: u64, durable: bool) {
-        let mut state = self.state.lock();
-        state.waiting_bytes = state.waiting_bytes.saturating_sub(bytes);
-        state.stored_seq = seq;
-        if durable {
-            state.synced_seq = seq;
-        }
+    /// The database has everything up to here.
+    pub(super) fn set_stored(&self, seq: u64) {
+        self.state.lock().stored_seq = seq;
         self.stored.notify_all();
     }
 
-    /// Up to which record the database has everything for good: the journal does not need it any more.
-    pub(super) fn synced_seq(&self) -> u64 {
-        self.state.lock().synced_seq
+    /// Up to which record the database has everything.
+    pub(super) fn stored_seq(&self) -> u64 {
+        self.state.lock().stored_seq
     }
 
     /// Whether the journal has what the database has not.
@@ -143,32 +127,20 @@ impl Backlog {
         state.stored_seq < state.intake.seq
     }
 
-    /// Waits until there is room in memory for more. False when nothing is written any more.
-    pub(super) fn wait_for_room(&self) -> bool {
-        let mut state = self.state.lock();
-        while state.waiting_bytes >= WAITING_MAX_BYTES && !state.ended {
-            self.stored.wait(&mut state);
-        }
-        !state.ended
-    }
-
-    /// Asks for a durable checkpoint and waits until the database has more of the journal for good than up to this record.
-    /// False when that will never be.
+    /// Asks for a checkpoint and waits until the database has more of the journal than up to this record. False when that
+    /// will never be.
     pub(super) fn wait_beyond(&self, seq: u64) -> bool {
         let mut state = self.state.lock();
-        while state.synced_seq <= seq && !state.ended {
-            state.intake.durable = true;
+        while state.stored_seq <= seq && !state.ended {
             self.ask(&mut state);
             self.stored.wait(&mut state);
         }
         !state.ended
     }
 
-    /// Asks for a checkpoint and waits until the database has everything that was added before; for good, if it is to be
-    /// durable. False when that will never be.
-    pub(super) fn request(&self, durable: bool) -> bool {
+    /// Asks for a checkpoint and waits until the database has everything that was added before. False when that will never be.
+    pub(super) fn request(&self) -> bool {
         let mut state = self.state.lock();
-        state.intake.durable |= durable;
         let request = self.ask(&mut state);
         while state.answered < request && !state.ended {
             self.stored.wait(&mut state);

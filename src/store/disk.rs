@@ -13,14 +13,14 @@ use std::time::Duration;
 use fs4::FileExt;
 use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
 use redb::backends::FileBackend;
-use redb::{Database, Durability, ReadableDatabase, StorageBackend};
+use redb::{Database, ReadableDatabase, StorageBackend};
 use tracing::{error, info};
 
 use super::appender::Appender;
 use super::backlog::{Backlog, Intake};
 use super::backup::backup;
 use super::damage::{Repair, Repairs};
-use super::journal::{self, Capacity, Journal};
+use super::journal::{self, Journal};
 use super::reader::read_loop;
 use super::recovery::{Found, create_file, keep_journal, mark_running, prepare, recover};
 use super::spill::{Place, Spill, SpillOp, SpillWriter};
@@ -152,10 +152,10 @@ impl Shared {
         self.durable.store(ticket.get(), Ordering::Release);
     }
 
-    /// The database has everything up to here, `bytes` of the journal more than before; for good, if that is durable.
-    pub(super) fn set_stored(&self, ticket: Ticket, seq: u64, bytes: u64, durable: bool) {
+    /// The database has everything up to here.
+    pub(super) fn set_stored(&self, ticket: Ticket, seq: u64) {
         self.stored.store(ticket.get(), Ordering::Release);
-        self.backlog.set_stored(seq, bytes, durable);
+        self.backlog.set_stored(seq);
     }
 
     /// Whether a write failed.
@@ -266,9 +266,9 @@ impl DiskStore {
 /// Opens the journal's file, and has the system set its place on the disk aside.
 fn open_journal(path: &Path) -> io::Result<FileBackend> {
     let file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
-    if file.metadata()?.len() < journal::CAPACITY.first {
+    if file.metadata()?.len() < journal::CAPACITY {
         // Not every file system can; then a full disk is noticed when the journal is written.
-        if let Err(cause) = file.allocate(journal::CAPACITY.first) {
+        if let Err(cause) = file.allocate(journal::CAPACITY) {
             info!(file = %path.display(), %cause, "the place for the journal cannot be set aside");
         }
     }
@@ -318,15 +318,15 @@ pub(super) fn replay(
         return Ok(Replayed { found, seq, records, damaged: 0 });
     }
     let mut writer = Writer::new(database.clone(), Arc::new(Shared::new(data_dir, applied)), found.state, applied);
-    let damaged = pending.replay(journal, |seq, ops, bytes| {
-        writer.collect_all(Intake { ops, seq, bytes, ..Intake::default() });
-        if writer.is_full() { writer.checkpoint(Durability::None) } else { Ok(()) }
+    let damaged = pending.replay(journal, |seq, ops| {
+        writer.collect_all(Intake { ops, seq, ..Intake::default() });
+        Ok::<_, redb::Error>(())
     });
     let damaged = damaged.map_err(|cause| journal_wrong(data_dir, &cause))?;
     if damaged > 0 && keep {
         keep_journal(data_dir, epoch);
     }
-    writer.checkpoint(Durability::Immediate).map_err(wrong("cannot write"))?;
+    writer.checkpoint().map_err(wrong("cannot write"))?;
     info!(records, damaged, "journal replayed");
     let mut found = recover(&database.read(), &file).map_err(wrong("cannot read"))?;
     found.recovered.clean = clean;
@@ -337,7 +337,7 @@ pub(super) fn replay(
 pub(super) fn assemble(
     database: Database,
     journal: Box<dyn StorageBackend>,
-    capacity: Capacity,
+    capacity: u64,
     data_dir: &Path,
     seed: u64,
     on_failure: Box<dyn Fn() + Send + Sync>,
@@ -403,7 +403,7 @@ impl Store for DiskStore {
     }
 
     fn checkpoint(&self) -> bool {
-        self.shared.backlog.request(true)
+        self.shared.backlog.request()
     }
 
     fn load(&self, request: LoadRequest) {

@@ -346,7 +346,7 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// What was set aside because it is damaged.
     fn damage(&self) -> Damage;
 
-    /// Waits until everything that is durable is in the database and can be read back. False when that will never be.
+    /// Waits until everything that is durable can be read back. False when that will never be.
     fn checkpoint(&self) -> bool;
 
     /// Copies everything that is durable to a file that is not there yet. Takes long; nobody waits for it meanwhile.

@@ -46,7 +46,7 @@ pub(super) fn read_loop(
             Err(RecvTimeoutError::Disconnected) => return,
         };
         let is_behind = shared.backlog.is_behind();
-        let catch_up = || is_behind && shared.backlog.request(false);
+        let catch_up = || is_behind && shared.backlog.request();
         match reader.read(&request, catch_up) {
             Some(reply) => (request.reply)(reply),
             None => later.push_back((clock::instant() + READ_RETRY, request)),

@@ -2,18 +2,17 @@
 //!
 //! The code is that of the threads; only who calls it differs. A group has three steps, and the world may end between any
 //! two of them: it is taken (what is submitted from now on belongs to the next one), it is in the journal, and the watermark
-//! moves. Every few groups a checkpoint is a step of its own; some of them are durable.
+//! moves. Every few groups a checkpoint is a step of its own.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc;
 
 use parking_lot::RwLock;
-use redb::{Database, Durability, StorageBackend};
+use redb::{Database, StorageBackend};
 
 use super::appender::{Appender, Written};
 use super::disk::{Assembled, DiskStore, assemble};
-use super::journal::Capacity;
 use super::reader::answer;
 use super::spill::SpillWriter;
 use super::writer::Writer;
@@ -22,9 +21,7 @@ use super::{LoadRequest, Recovered, Store, StoreError, Ticket, Transaction};
 /// Groups in the journal after which a checkpoint is due.
 const CHECKPOINT_GROUPS: u32 = 5;
 /// Octets of the journal: few, so that it goes round.
-const JOURNAL: Capacity = Capacity { first: 128 * 1024, most: 256 * 1024 };
-/// How many checkpoints there are to a durable one.
-const DURABLE_EVERY: u32 = 3;
+const JOURNAL_BYTES: u64 = 256 * 1024;
 
 /// Where the next group stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +60,6 @@ pub(crate) struct Stepped {
     stage: Stage,
     /// Groups since the last checkpoint.
     groups: u32,
-    checkpoints: u32,
 }
 
 impl Stepped {
@@ -79,15 +75,12 @@ impl Stepped {
             .map_err(|cause| StoreError::new(format!("cannot open the simulated disk: {cause}")))?;
         let directory = Path::new("simulated");
         let Assembled { mut store, database, requests, appender, writer, recovered } =
-            assemble(database, Box::new(journal), JOURNAL, directory, 1, Box::new(|| ()))?;
+            assemble(database, Box::new(journal), JOURNAL_BYTES, directory, 1, Box::new(|| ()))?;
         store.spill_to_memory();
         let spill = SpillWriter::new(store.shelf().clone());
         let (stage, group) = (Stage::Idle, Vec::new());
         let store = Arc::new(store);
-        Ok((
-            Self { store, database, requests, appender, writer, spill, group, stage, groups: 0, checkpoints: 0 },
-            recovered,
-        ))
+        Ok((Self { store, database, requests, appender, writer, spill, group, stage, groups: 0 }, recovered))
     }
 
     /// What the broker sees of it.
@@ -103,11 +96,7 @@ impl Stepped {
     /// The store takes its next step.
     pub(crate) fn step(&mut self) -> Step {
         match self.stage {
-            Stage::Idle if self.groups >= CHECKPOINT_GROUPS => {
-                self.checkpoints += 1;
-                let durable = self.checkpoints.is_multiple_of(DURABLE_EVERY);
-                self.checkpoint(if durable { Durability::Immediate } else { Durability::None })
-            }
+            Stage::Idle if self.groups >= CHECKPOINT_GROUPS => self.checkpoint(),
             Stage::Idle => {
                 let Some(ticket) = self.store.shared().try_take(&mut self.group) else { return Step::Idle };
                 self.stage = Stage::Taken(ticket);
@@ -118,7 +107,7 @@ impl Stepped {
                     self.stage = Stage::Written(written);
                     Step::Committed
                 }
-                Ok(None) => self.checkpoint(Durability::Immediate),
+                Ok(None) => self.checkpoint(),
                 Err(_) => self.fail(),
             },
             Stage::Written(written) => {
@@ -135,9 +124,9 @@ impl Stepped {
         assert!(self.spill.step(), "a disk in memory does not fail");
     }
 
-    fn checkpoint(&mut self, durability: Durability) -> Step {
+    fn checkpoint(&mut self) -> Step {
         self.groups = 0;
-        if catch_up(&self.store, &mut self.writer, durability) { Step::Checkpointed } else { self.fail() }
+        if catch_up(&self.store, &mut self.writer) { Step::Checkpointed } else { self.fail() }
     }
 
     fn fail(&self) -> Step {
@@ -149,7 +138,7 @@ impl Stepped {
     pub(crate) fn answer(&mut self) -> bool {
         match self.requests.try_recv() {
             Ok(request) => {
-                let catch_up = || catch_up(&self.store, &mut self.writer, Durability::None);
+                let catch_up = || catch_up(&self.store, &mut self.writer);
                 answer(&self.database, self.store.shared(), self.store.shelf(), request, catch_up);
                 true
             }
@@ -162,10 +151,7 @@ impl Stepped {
         self.store.close();
         loop {
             match self.step() {
-                Step::Idle => {
-                    return self.checkpoint(Durability::Immediate) == Step::Checkpointed
-                        && self.writer.mark_clean().is_ok();
-                }
+                Step::Idle => return self.checkpoint() == Step::Checkpointed && self.writer.mark_clean().is_ok(),
                 Step::Failed => return false,
                 Step::Took(_) | Step::Committed | Step::Published | Step::Checkpointed => {}
             }
@@ -174,7 +160,7 @@ impl Stepped {
 }
 
 /// What the writer does when it is asked for a checkpoint.
-fn catch_up(store: &DiskStore, writer: &mut Writer, durability: Durability) -> bool {
+fn catch_up(store: &DiskStore, writer: &mut Writer) -> bool {
     writer.collect_all(store.shared().backlog.try_take());
-    writer.checkpoint(durability).is_ok()
+    writer.checkpoint().is_ok()
 }

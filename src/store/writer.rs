@@ -41,8 +41,8 @@ use crate::engine::vhost::Change;
 use crate::panics::{StopOnPanic, contained};
 use crate::server::clock;
 
-/// Octets of the journal after which a checkpoint is due: they wait in memory.
-pub(super) const CHECKPOINT_BYTES: u64 = 6 * 1024 * 1024;
+/// Octets of the journal after which a checkpoint is due: well below its size, so that the journal goes on meanwhile.
+const CHECKPOINT_BYTES: u64 = 6 * 1024 * 1024;
 /// How long what is in the journal waits for more before a checkpoint.
 const CHECKPOINT_AFTER: Duration = Duration::from_secs(1);
 
@@ -66,10 +66,8 @@ pub(super) struct Writer {
     /// Up to where everything is collected.
     ticket: Ticket,
     seq: u64,
-    /// Octets of the journal that were collected since the last checkpoint.
+    /// Octets of the journal that the next checkpoint frees.
     bytes: u64,
-    /// The same of those that checkpoints took since the last durable one.
-    unsynced: u64,
     /// Something was collected since the last checkpoint.
     is_behind: bool,
     /// Durable queues: what comes for others comes too late.
@@ -131,7 +129,6 @@ impl Writer {
             ticket: Ticket::NONE,
             seq,
             bytes: 0,
-            unsynced: 0,
             is_behind: false,
             queues,
             next_queue_id,
@@ -175,19 +172,12 @@ impl Writer {
     fn follow(&mut self) -> Result<(), redb::Error> {
         loop {
             let intake = self.shared.backlog.take(self.is_dirty().then_some(CHECKPOINT_AFTER));
-            let Intake { wanted, durable, closed, late, .. } = intake;
+            let Intake { wanted, closed, late, .. } = intake;
             let is_last = closed && intake.ops.is_empty();
             self.collect_all(intake);
             if self.is_dirty() && (wanted.is_some() || closed || late || self.is_full()) {
-                // With fewer durable ones a deep queue was filled a tenth more slowly, ten thousand queues by a third: redb
-                // does not use a page again before the next one.
-                if durable || closed || late || self.is_full() {
-                    self.checkpoint(Durability::Immediate)?;
-                    self.shrink()?;
-                } else {
-                    // A reader wants to see it.
-                    self.checkpoint(Durability::None)?;
-                }
+                self.checkpoint()?;
+                self.shrink()?;
             }
             if let Some(request) = wanted {
                 self.shared.backlog.answer(request);
@@ -210,7 +200,7 @@ impl Writer {
 
     /// Whether a checkpoint would change anything.
     pub(super) fn is_dirty(&self) -> bool {
-        self.is_behind || self.unsynced > 0 || !self.touched_logs.is_empty() || self.shared.repairs.are_waiting()
+        self.is_behind || !self.touched_logs.is_empty() || self.shared.repairs.are_waiting()
     }
 
     /// Whether a checkpoint is due.
@@ -229,14 +219,12 @@ impl Writer {
         }
     }
 
-    /// Writes what was collected sums up to. Until that is durable the journal keeps its records, and after a crash the
-    /// database is as the last durable checkpoint left it.
-    pub(super) fn checkpoint(&mut self, durability: Durability) -> Result<(), redb::Error> {
+    /// Writes what was collected sums up to.
+    pub(super) fn checkpoint(&mut self) -> Result<(), redb::Error> {
         let began = clock::instant();
-        let is_durable = matches!(durability, Durability::Immediate);
         let mut txn = self.database.read().begin_write()?;
-        txn.set_durability(durability)?;
-        txn.set_quick_repair(is_durable);
+        txn.set_durability(Durability::Immediate)?;
+        txn.set_quick_repair(true);
         let definitions = std::mem::take(&mut self.definitions);
         if !definitions.is_empty() {
             self.write_definitions(&txn, &definitions)?;
@@ -267,12 +255,11 @@ impl Writer {
         self.write_early(&txn)?;
         meta::put(&txn, KEY_JOURNAL, self.seq)?;
         txn.commit()?;
-        let bytes = std::mem::take(&mut self.bytes);
-        self.unsynced = if is_durable { 0 } else { self.unsynced + bytes };
+        self.bytes = 0;
         self.is_behind = false;
         let took = clock::instant().saturating_duration_since(began);
         self.shared.figures.lock().note_checkpoint(took);
-        self.shared.set_stored(self.ticket, self.seq, bytes, is_durable);
+        self.shared.set_stored(self.ticket, self.seq);
         Ok(())
     }
 

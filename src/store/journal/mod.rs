@@ -1,6 +1,6 @@
 //! The journal: what was promised, and is not yet in the database.
 //!
-//! A file, `leveret.journal`, used as a ring, which grows under load up to a limit. What a group of transactions does is one record: appended,
+//! A file of fixed size, `leveret.journal`, used as a ring. What a group of transactions does is one record: appended,
 //! fsynced, and with that durable, as a whole or not at all. The database follows with checkpoints, each of which says up to
 //! which record it has everything; the records up to there may be overwritten. After a crash the records that follow are
 //! replayed. So a confirm costs one write and one fsync of one file, and a message that comes and goes between two
@@ -25,7 +25,6 @@ use std::io;
 use std::time::Duration;
 
 use redb::StorageBackend;
-use tracing::info;
 
 use super::{Op, Transaction};
 use crate::server::clock;
@@ -35,25 +34,8 @@ pub(super) use replay::scan;
 
 /// The journal's file in the data directory.
 pub(super) const FILE_NAME: &str = "leveret.journal";
-/// Octets of the ring. The most bounds what a start after a crash replays.
-pub(super) const CAPACITY: Capacity = Capacity { first: 16 * 1024 * 1024, most: 64 * 1024 * 1024 };
-
-/// How large a ring is.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Capacity {
-    /// After a start, and by how much it grows.
-    pub(super) first: u64,
-    /// In the end.
-    pub(super) most: u64,
-}
-
-impl Capacity {
-    /// A ring that does not grow.
-    #[cfg(test)]
-    pub(super) const fn fixed(octets: u64) -> Self {
-        Self { first: octets, most: octets }
-    }
-}
+/// Octets of the ring. It bounds what a start after a crash replays, and what waits in memory for the database.
+pub(super) const CAPACITY: u64 = 16 * 1024 * 1024;
 
 const MAGIC: [u8; 8] = *b"LVRTJNL1";
 const HEADER: usize = 40;
@@ -74,9 +56,7 @@ struct Extent {
 pub(super) struct Journal {
     file: Box<dyn StorageBackend>,
     epoch: u64,
-    capacity: Capacity,
-    /// Octets of the ring, and of the file: more for a record that is larger.
-    ring: u64,
+    capacity: u64,
     len: u64,
     head: u64,
     next_seq: u64,
@@ -97,23 +77,16 @@ pub(super) enum Appended {
 
 impl Journal {
     /// A journal in `file`, whose content is not needed any more; its first record gets the number `next_seq`.
-    pub(super) fn start(
-        file: Box<dyn StorageBackend>,
-        epoch: u64,
-        next_seq: u64,
-        capacity: Capacity,
-    ) -> io::Result<Self> {
-        let ring = capacity.first;
-        if file.len()? != ring {
-            file.set_len(ring)?;
+    pub(super) fn start(file: Box<dyn StorageBackend>, epoch: u64, next_seq: u64, capacity: u64) -> io::Result<Self> {
+        if file.len()? != capacity {
+            file.set_len(capacity)?;
             file.sync_data()?;
         }
         Ok(Self {
             file,
             epoch,
             capacity,
-            ring,
-            len: ring,
+            len: capacity,
             head: 0,
             next_seq,
             live: VecDeque::new(),
@@ -162,7 +135,7 @@ impl Journal {
     /// Where a record of at most so many octets goes.
     fn place(&mut self, size: u64) -> io::Result<Option<u64>> {
         let Some(Extent { start: tail, .. }) = self.live.front().copied() else {
-            let len = self.ring.max(size);
+            let len = self.capacity.max(size);
             if len != self.len {
                 // A record that is larger than the ring has it to itself.
                 self.file.set_len(len)?;
@@ -172,40 +145,12 @@ impl Journal {
         };
         let fits = if self.head <= tail {
             (self.head + size <= tail).then_some(self.head)
-        } else if self.head + size <= self.len || self.grow(tail, size) {
+        } else if self.head + size <= self.len {
             Some(self.head)
         } else {
             (size <= tail).then_some(0)
         };
         Ok(fits)
-    }
-
-    /// Makes the ring larger if most of it is in use, so that there is room behind the head; the place on the disk is taken
-    /// at once.
-    fn grow(&mut self, tail: u64, size: u64) -> bool {
-        let ring = self.ring + self.capacity.first;
-        let is_worth = self.head - tail > self.ring / 2 && self.len == self.ring;
-        if !is_worth || ring > self.capacity.most || self.head + size > ring {
-            return false;
-        }
-        let nothing = vec![0; CHUNK];
-        let step = CHUNK as u64;
-        let fill = || {
-            self.file.set_len(ring)?;
-            (self.ring..ring).step_by(CHUNK).try_for_each(|at| {
-                let octets = step.min(ring - at);
-                self.file.write(at, &nothing[..usize::try_from(octets).unwrap_or(CHUNK)])
-            })
-        };
-        if let Err(cause) = fill() {
-            info!(octets = self.ring, %cause, "the journal does not grow");
-            self.capacity.most = self.ring;
-            // What is there is enough, and what is there in vain goes with the next start at the latest.
-            let _ = self.file.set_len(self.ring);
-            return false;
-        }
-        (self.ring, self.len) = (ring, ring);
-        true
     }
 
     /// Writes payload and header; returns the payload's length.
@@ -313,14 +258,13 @@ mod tests {
 
     impl Shared {
         fn journal(&self, next_seq: u64, capacity: u64) -> Journal {
-            let capacity = Capacity::fixed(capacity);
             Journal::start(Box::new(self.clone()), EPOCH, next_seq, capacity).expect("starts")
         }
 
         /// Numbers and operations of what is found after `applied`, and how much is damaged.
         fn replay(&self, applied: u64) -> (Vec<(u64, Vec<Op>)>, u64) {
             let mut found = Vec::new();
-            let damaged = scan(self, EPOCH, applied).expect("read").replay(self, |seq, ops, _| {
+            let damaged = scan(self, EPOCH, applied).expect("read").replay(self, |seq, ops| {
                 found.push((seq, ops));
                 Ok::<_, io::Error>(())
             });
@@ -455,7 +399,7 @@ mod tests {
     #[test]
     fn every_operation_comes_back_as_it_was() {
         let file = Shared::default();
-        let mut journal = file.journal(1, CAPACITY.first);
+        let mut journal = file.journal(1, CAPACITY);
         // More than a chunk, so that a record is written in pieces.
         let ops: Vec<Op> = (0..8).flat_map(|_| every_op()).collect();
         let expected: Vec<_> = ops.iter().map(said).collect();
@@ -480,7 +424,7 @@ mod tests {
             count: 1,
         });
         let file = Shared::default();
-        let appended = file.journal(1, CAPACITY.first).append(&group(ops.collect())).expect("written");
+        let appended = file.journal(1, CAPACITY).append(&group(ops.collect())).expect("written");
         assert_eq!(appended, Appended::Record(1, 32_768));
     }
 
@@ -505,32 +449,6 @@ mod tests {
             assert_eq!(found.iter().map(|(seq, _)| *seq).collect::<Vec<_>>(), (released + 1..=seq).collect::<Vec<_>>());
         }
         assert_eq!(file.len().expect("known"), 64 * 1024);
-    }
-
-    #[test]
-    fn the_ring_grows_when_most_of_it_is_in_use() {
-        let file = Shared::default();
-        let capacity = Capacity { first: 16 * 1024, most: 48 * 1024 };
-        let mut journal = Journal::start(Box::new(file.clone()), EPOCH, 1, capacity).expect("starts");
-        let mut append = |released: u64| {
-            journal.release(released);
-            journal.append(&append_of(3000)).expect("written")
-        };
-        for seq in 1..=12 {
-            assert_eq!(append(0), Appended::Record(seq, 4096));
-        }
-        assert_eq!(append(0), Appended::Full);
-        assert_eq!(append(9), Appended::Record(13, 4096));
-        assert_eq!(file.len().expect("known"), 48 * 1024);
-        assert_eq!(file.replay(9).0.len(), 4);
-        // A start makes it small again; and where little waits for the database it goes round.
-        let mut journal = Journal::start(Box::new(file.clone()), EPOCH, 14, capacity).expect("starts");
-        for seq in 14..60 {
-            journal.release(seq - 2);
-            assert_eq!(journal.append(&append_of(3000)).expect("written"), Appended::Record(seq, 4096));
-        }
-        assert_eq!(file.len().expect("known"), 16 * 1024);
-        assert_eq!(file.replay(57).0.len(), 2);
     }
 
     #[test]
@@ -572,8 +490,7 @@ mod tests {
 
     #[test]
     fn what_need_not_survive_is_not_written() {
-        let mut journal =
-            Journal::start(Box::new(InMemoryBackend::new()), EPOCH, 9, Capacity::fixed(64 * 1024)).expect("starts");
+        let mut journal = Journal::start(Box::new(InMemoryBackend::new()), EPOCH, 9, 64 * 1024).expect("starts");
         assert_eq!(journal.append(&group(Vec::new())).expect("nothing"), Appended::Record(8, 0));
         assert!(journal.is_empty());
     }

@@ -83,7 +83,7 @@ impl Found {
         self.places.last_key_value().map_or(self.applied, |(seq, _)| *seq)
     }
 
-    /// Hands number, operations and size of each whole record to `apply`, in order. Returns how many records that were durable cannot be
+    /// Hands the operations of each whole record to `apply`, in order. Returns how many records that were durable cannot be
     /// read.
     ///
     /// A record was begun only after the one before was fsynced. So the last one may be torn: nobody was promised anything
@@ -91,7 +91,7 @@ impl Found {
     pub(in crate::store) fn replay<E: From<io::Error>>(
         &self,
         file: &dyn StorageBackend,
-        mut apply: impl FnMut(u64, Vec<Op>, u64) -> Result<(), E>,
+        mut apply: impl FnMut(u64, Vec<Op>) -> Result<(), E>,
     ) -> Result<u64, E> {
         let (mut expected, mut damaged) = (self.applied + 1, 0);
         for (&seq, place) in &self.places {
@@ -103,7 +103,7 @@ impl Found {
                         error!(records = gap, before = seq, "records of the journal are missing");
                         damaged += gap;
                     }
-                    apply(seq, ops, place.payload_len)?;
+                    apply(seq, ops)?;
                 }
                 None if seq == self.last_seq() => damaged += gap,
                 None => {
