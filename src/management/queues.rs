@@ -62,7 +62,10 @@ fn quick(head: &QueueHead, column: &str) -> Option<Key> {
         "vhost" => head.vhost().into(),
         "type" => head.kind().into(),
         "state" => "running".into(),
-        "messages" => Key::count(head.gauges().ready + head.gauges().unacked),
+        "messages" => {
+            let gauges = head.gauges();
+            Key::count(gauges.ready + gauges.unacked)
+        }
         "messages_ready" => Key::count(head.gauges().ready),
         "messages_unacknowledged" => Key::count(head.gauges().unacked),
         "consumers" => Key::count(head.gauges().consumers),
