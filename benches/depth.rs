@@ -8,8 +8,10 @@
 //! | `queues` | persistent ones into 10,000 queues that nobody uses, a thousandth of it each, then drains them one by one |
 //! | `unacked` | persistent ones to a consumer that acks none; then it goes, and another one takes and acks all |
 //!
-//! Bodies have 1 KiB. The broker is this build's, on a directory in the system's place for temporary files; set `TMPDIR` to
-//! measure another disk. `LEVERET_DEPTH_CONFIG` names a configuration file.
+//! Each line has the broker's CPU time for a message, in user and in system mode: disks, and memory that a virtual machine
+//! touches for the first time, slow down as they fill, which a rate alone does not tell from the broker. Bodies have 1 KiB.
+//! The broker is this build's, on a directory in the system's place for temporary files; set `TMPDIR` to measure another
+//! disk. `LEVERET_DEPTH_CONFIG` names a configuration file.
 #![expect(
     clippy::cast_precision_loss,
     clippy::disallowed_methods,
@@ -17,6 +19,7 @@
     reason = "a benchmark needs a clock and prints rates; what was not expected is any method but one"
 )]
 
+use std::cell::Cell;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
@@ -58,6 +61,8 @@ struct Broker {
     child: Child,
     addr: SocketAddr,
     most: Arc<AtomicU64>,
+    /// User and system time at the last report.
+    cpu: Cell<[f64; 2]>,
     dir: tempfile::TempDir,
     watcher: Option<JoinHandle<()>>,
 }
@@ -68,6 +73,14 @@ fn memory(pid: u32) -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kib: u64 = line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0);
     kib * 1024
+}
+
+/// User and system time of a process in seconds; a tick is 10 ms on every system in use.
+fn cpu(pid: u32) -> [f64; 2] {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
+    let (_, after_name) = stat.rsplit_once(')').expect("its name is in parentheses");
+    let mut ticks = after_name.split_whitespace().skip(11).map(|ticks| ticks.parse::<f64>().expect("a number"));
+    [(); 2].map(|()| ticks.next().expect("there are more fields") / 100.0)
 }
 
 impl Broker {
@@ -103,7 +116,7 @@ impl Broker {
         while TcpStream::connect(addr).is_err() {
             std::thread::sleep(Duration::from_millis(20));
         }
-        Self { child, addr, most, dir, watcher: Some(watcher) }
+        Self { child, addr, most, cpu: Cell::default(), dir, watcher: Some(watcher) }
     }
 
     /// Says what happened since the last word.
@@ -112,7 +125,13 @@ impl Broker {
         let most = self.most.swap(0, Ordering::Relaxed) / 1024 / 1024;
         let files = std::fs::read_dir(self.dir.path()).into_iter().flatten().flatten();
         let disk: u64 = files.filter_map(|file| file.metadata().ok()).map(|file| file.len()).sum();
-        println!("{what:<44} {rate:>9.0} messages/s   RSS at most {most:>4} MiB   files {:>6} MB", disk / 1_000_000);
+        let (now, before) = (cpu(self.child.id()), self.cpu.take());
+        self.cpu.set(now);
+        let [user, system] = [0, 1].map(|nth| (now[nth] - before[nth]) * 1e6 / messages as f64);
+        println!(
+            "{what:<44} {rate:>9.0} messages/s   CPU µs user {user:>5.2} system {system:>5.2}   RSS at most {most:>4} MiB   files {:>6} MB",
+            disk / 1_000_000
+        );
     }
 }
 
@@ -315,10 +334,15 @@ fn fill(broker: &Broker, name: &str, messages: u64, persistent: bool) {
     while looker.ready(name) < messages {
         std::thread::sleep(Duration::from_millis(10));
     }
-    broker.report("published all", messages, begun);
+    total(messages, begun);
     std::thread::sleep(Duration::from_secs(15));
     println!("15 s later: RSS {} MiB", memory(broker.child.id()) / 1024 / 1024);
     broker.most.store(0, Ordering::Relaxed);
+}
+
+/// Says how fast all were published.
+fn total(messages: u64, since: Instant) {
+    println!("{:<44} {:>9.0} messages/s", "published all", messages as f64 / since.elapsed().as_secs_f64());
 }
 
 fn one_queue(messages: u64, persistent: bool) {
@@ -357,7 +381,7 @@ fn many_queues(messages: u64) {
         let what = format!("published {} to {} of each of {QUEUES}", numbers.start, numbers.end);
         broker.report(&what, (numbers.end - numbers.start) * QUEUES, part);
     }
-    broker.report("published all", each * QUEUES, begun);
+    total(each * QUEUES, begun);
     std::thread::sleep(Duration::from_secs(15));
     println!("15 s later: RSS {} MiB", memory(broker.child.id()) / 1024 / 1024);
     let begun = Instant::now();
