@@ -1,0 +1,80 @@
+# shellcheck shell=bash disable=SC2154 # sourced by the suites of crates; ../run has the variables
+#
+# The tests that two crates of RabbitMQ's team bring with them, as they were published, with the versions that they lock.
+
+# How long they wait for statistics, in ms: Leveret's are there at once.
+export TEST_STATS_DELAY=100
+
+# crate_manifest CRATE: of the version that management/Cargo.toml names, where cargo keeps it.
+crate_manifest() {
+  cargo metadata --quiet --locked --format-version 1 --manifest-path "$here/management/Cargo.toml" |
+    tr ',' '\n' | sed -n "s|^\"manifest_path\":\"\(.*/$1-[0-9.]*/Cargo.toml\)\"$|\1|p" | sort | tail -n 1
+}
+
+crate_version() { sed -n "s|^$1 = { version = \"=\([0-9.]*\)\".*|\1|p" "$here/management/Cargo.toml"; }
+
+# fetch_crate SUITE CRATE: copies the crate's sources, and has its tests built.
+fetch_crate() {
+  local manifest source=$suites/$1/source version
+  version=$(crate_version "$2")
+  if [[ ! -f $source/$version ]]; then
+    manifest=$(crate_manifest "$2")
+    [[ -n $manifest ]] || return 1
+    rm -rf -- "$source" && cp -R -- "$(dirname -- "$manifest")" "$source" && touch -- "$source/$version" || return 1
+  fi
+  crate_tests "$1" --no-run
+}
+
+# crate_tests SUITE [ARGUMENT...]: its own tests against a broker. Those of http_client do not compile without native-tls,
+# which none that runs uses.
+crate_tests() {
+  local suite=$1 features=() offline=()
+  shift
+  if [[ $1 != --no-run ]]; then offline=(--offline); fi
+  if [[ $suite == http_client ]]; then features=(--features 'blocking,async,native-tls'); fi
+  CARGO_PROFILE_DEV_DEBUG=0 CARGO_PROFILE_TEST_DEBUG=0 \
+    cargo test --locked "${offline[@]}" --manifest-path "$suites/$suite/source/Cargo.toml" --target-dir "$suites/crates-target" \
+    --no-default-features "${features[@]}" --test integration "$@"
+}
+
+# crate_suite SUITE RESULTS: all of them but those that expectations.toml has as skipped.
+crate_suite() {
+  local known name left_out=()
+  known=$(crate_tests "$1" -- --list | sed -n 's/: test$//p')
+  while IFS= read -r name; do
+    left_out+=(--skip "$name")
+    printf 'skip\t%s\t\n' "$name" >>"$2"
+  done < <(not_to_run "$1" <<<"$known")
+  cargo_results "$2" < <(crate_tests "$1" -- --test-threads 1 --format pretty --exact "${left_out[@]}" 2>&1)
+}
+
+# cargo_results RESULTS: from what tests print that cargo runs one after the other. The whole output passes through.
+cargo_results() {
+  local line verdict name
+  while IFS= read -r line; do
+    printf '%s\n' "$line"
+    if [[ $line =~ ^test\ ([^ ]+)( - should panic)?\ \.\.\.\ ?(.*)$ ]]; then
+      name=${BASH_REMATCH[1]} line=${BASH_REMATCH[3]}
+    fi
+    verdict=
+    # What a test prints itself may stand between its name and how it ended.
+    case $line in
+      ok) verdict=pass ;;
+      FAILED) verdict=fail ;;
+      ignored*) verdict=skip ;;
+    esac
+    if [[ -n $verdict && -n ${name:-} ]]; then
+      printf '%s\t%s\t\n' "$verdict" "$name" >>"$1"
+      name=
+    fi
+  done
+}
+
+# What the scripts of the crates prepare a node with (bin/ci/before_build.sh).
+set_up_for_crates() {
+  local vhost
+  rabbitmqctl add_user rust3 rust3 && rabbitmqctl set_permissions -p / rust3 '.*' '.*' '.*' || return 1
+  for vhost in rust/http/api/client rust/rabbitmqadmin; do
+    rabbitmqctl add_vhost "$vhost" && rabbitmqctl set_permissions -p "$vhost" guest '.*' '.*' '.*' || return 1
+  done
+}
