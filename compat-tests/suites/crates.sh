@@ -5,24 +5,21 @@
 # How long they wait for statistics, in ms: Leveret's are there at once.
 export TEST_STATS_DELAY=100
 
-# crate_manifest CRATE: of the version that management/Cargo.toml names, where cargo keeps it.
-crate_manifest() {
-  cargo metadata --quiet --locked --format-version 1 --manifest-path "$here/management/Cargo.toml" |
-    tr ',' '\n' | sed -n "s|^\"manifest_path\":\"\(.*/$1-[0-9.]*/Cargo.toml\)\"$|\1|p" | sort | tail -n 1
+# copy_crate SUITE MANIFEST CRATE VERSION: its sources, which cargo fetches with the package of that manifest.
+copy_crate() {
+  local manifest source=$suites/$1/source
+  if [[ -f $source/$4.copied ]]; then return; fi
+  manifest=$(cargo metadata --quiet --locked --format-version 1 --manifest-path "$2" |
+    tr ',' '\n' | sed -n "s|^\"manifest_path\":\"\(.*/$3-$4/Cargo.toml\)\"$|\1|p" | head -n 1)
+  [[ -n $manifest ]] || return 1
+  rm -rf -- "$source" && cp -R -- "$(dirname -- "$manifest")" "$source" && touch -- "$source/$4.copied"
 }
 
 crate_version() { sed -n "s|^$1 = { version = \"=\([0-9.]*\)\".*|\1|p" "$here/management/Cargo.toml"; }
 
-# fetch_crate SUITE CRATE: copies the crate's sources, and has its tests built.
+# fetch_crate SUITE CRATE: of the version that management/Cargo.toml names.
 fetch_crate() {
-  local manifest source=$suites/$1/source version
-  version=$(crate_version "$2")
-  if [[ ! -f $source/$version ]]; then
-    manifest=$(crate_manifest "$2")
-    [[ -n $manifest ]] || return 1
-    rm -rf -- "$source" && cp -R -- "$(dirname -- "$manifest")" "$source" && touch -- "$source/$version" || return 1
-  fi
-  crate_tests "$1" --no-run
+  copy_crate "$1" "$here/management/Cargo.toml" "$2" "$(crate_version "$2")" && crate_tests "$1" --no-run
 }
 
 # crate_tests SUITE [ARGUMENT...]: its own tests against a broker. Those of http_client do not compile without native-tls,
@@ -48,13 +45,15 @@ crate_suite() {
   cargo_results "$2" < <(crate_tests "$1" -- --test-threads 1 --format pretty --exact "${left_out[@]}" 2>&1)
 }
 
-# cargo_results RESULTS: from what tests print that cargo runs one after the other. The whole output passes through.
+# cargo_results RESULTS [by-file]: from what tests print that cargo runs one after the other; with the names of their files
+# before theirs. The whole output passes through.
 cargo_results() {
-  local line verdict name
+  local line verdict name file=
   while IFS= read -r line; do
     printf '%s\n' "$line"
+    if [[ -n ${2:-} && $line =~ ^\ +Running\ .*[\ /]([^/]+)\.rs\  ]]; then file=${BASH_REMATCH[1]}::; fi
     if [[ $line =~ ^test\ ([^ ]+)( - should panic)?\ \.\.\.\ ?(.*)$ ]]; then
-      name=${BASH_REMATCH[1]} line=${BASH_REMATCH[3]}
+      name=$file${BASH_REMATCH[1]} line=${BASH_REMATCH[3]}
     fi
     verdict=
     # What a test prints itself may stand between its name and how it ended.

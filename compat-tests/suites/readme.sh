@@ -34,7 +34,7 @@ client_rows() {
   for name in $(known_clients); do
     about=$(call_or "$name" "${name}_about")
     if [[ ! -f $results/client-$name.tsv ]]; then
-      former_row "$about" 'programs'
+      former_row "$about" "programs"
       continue
     fi
     read -r pass fail skip < <(counts "$results/client-$name.tsv")

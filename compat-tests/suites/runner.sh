@@ -45,6 +45,7 @@ run_suite() {
 run_suite_against() {
   local label="suites/$1 against $2" file=$results/$1.$2 started status=0 minutes
   minutes=$(load_suite "$1" && if has_function "$1_minutes"; then "$1_minutes"; else printf 20; fi)
+  rm -f -- "$file.tsv"
   started=$(microseconds)
   LEVERET_BIN=${LEVERET_BIN:-} isolated timeout --kill-after=30 "${minutes}m" bash "$here/run" --inside "$1" "$2" "$file.tsv" \
     >"$file.log" 2>&1 </dev/null || status=$?
@@ -175,13 +176,14 @@ tell_differences() {
   ' "$results/$1.leveret.tsv" "$results/$1.rabbitmq.tsv"
 }
 
-# print_table NAME...: of the suites' last runs.
+# print_table NAME...: of this run.
 print_table() {
-  local name broker format='%-18s %-12s %-9s %7s %7s %7s  %s\n' n=()
+  local name broker brokers=(leveret) format='%-18s %-12s %-9s %7s %7s %7s  %s\n' n=()
   # shellcheck disable=SC2059
   printf "\n$format" suite version broker passed failed skipped time
+  if [[ -n $with_rabbitmq ]]; then brokers+=(rabbitmq); fi
   for name in "$@"; do
-    for broker in leveret rabbitmq; do
+    for broker in "${brokers[@]}"; do
       if [[ ! -f $results/$name.$broker.tsv ]]; then continue; fi
       read -ra n < <(counts "$results/$name.$broker.tsv")
       # shellcheck disable=SC2059
