@@ -471,3 +471,22 @@ fn a_slow_writer_is_waited_for() {
     client.send_bytes(end);
     assert!(matches!(client.next(DEADLINE).map(|arrived| arrived.method), Some(Method::QueueDeclareOk(_))));
 }
+
+/// A connection whose output is full is not read until the socket has taken it, and then is, whatever comes first.
+#[test]
+fn a_client_is_heard_after_a_large_message() {
+    let mut client = Client::open();
+    let queue = client.temporary_queue(1);
+    for size in [1_500_000, 3_000_000, 5_000_000, 20_000_000] {
+        let body = vec![b'x'; size];
+        for _ in 0..5 {
+            client.send_content(1, publish_to("", &queue), &no_properties(), &body);
+            client.barrier(1);
+            let got = client.get(1, &queue);
+            assert_eq!(got.body.len(), size);
+            client.ack(1, got.tag());
+            // The answer to this never came.
+            client.barrier(1);
+        }
+    }
+}

@@ -303,7 +303,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                 }
                 self.reset_timer();
             }
-            let full = self.session.output.total_len() >= OUTPUT_HIGH_BYTES;
+            let mut full = self.session.output.total_len() >= OUTPUT_HIGH_BYTES;
             if !full && self.session.take_events() {
                 progress = true;
                 self.session.end_turn();
@@ -362,12 +362,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                 self.reset_timer();
                 progress = true;
             }
-            if progress {
+            // What waits because the output is full, deliveries and what the client says, goes on when the socket has taken it.
+            let was_full = std::mem::replace(&mut full, self.session.output.total_len() >= OUTPUT_HIGH_BYTES);
+            if progress || (was_full && !full) {
                 continue;
             }
             self.session.output.shrink();
-            // Deliveries that wait because the output is full go on when the socket takes it.
-            let full = self.session.output.total_len() >= OUTPUT_HIGH_BYTES;
             if self.session.outbox.register(context, full) {
                 return Poll::Pending;
             }
