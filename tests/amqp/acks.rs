@@ -198,6 +198,34 @@ fn recover_brings_everything_unacked_back() {
     check_unknown(&mut client, ack(2, false), 2);
 }
 
+/// Tags tell when a message was delivered last, but what comes back together comes in the queue's order.
+#[test]
+fn what_comes_back_together_comes_in_the_order_of_the_queue() {
+    let methods: [(Method, u64); 2] = [
+        (basic::Recover { requeue: true }.into(), 4),
+        (basic::Nack { delivery_tag: DeliveryTag::new(0), multiple: true, requeue: true }.into(), 4),
+    ];
+    for (method, tag) in methods {
+        let mut client = Client::open();
+        let queue = client.temporary_queue(1);
+        client.enqueue(1, &queue, &["1", "2", "3"]);
+        client.consume(1, &queue);
+        client.expect_deliveries(1, &["1", "2", "3"]);
+        client.send(1, basic::Reject { delivery_tag: DeliveryTag::new(1), requeue: true });
+        client.expect_deliveries(1, &["1"]); // Outstanding are now 2, 3 and 1, by their tags.
+        client.send(1, method);
+        let mut bodies = Vec::new();
+        while bodies.len() < 3 {
+            let arrived = client.next_on(1, crate::support::DEADLINE).expect("three deliveries");
+            if let Method::BasicDeliver(deliver) = &arrived.method {
+                assert!(deliver.redelivered && deliver.delivery_tag.get() > tag);
+                bodies.push(arrived.content.expect("a delivery").body);
+            }
+        }
+        assert_eq!(bodies, [b"1", b"2", b"3"]);
+    }
+}
+
 #[test]
 fn recover_async_brings_everything_back_without_an_answer() {
     let mut client = Client::open();

@@ -1,5 +1,6 @@
 //! A channel's books against naive ones: every delivery and every publish in a plain list, looked through from the start.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -126,6 +127,12 @@ fn expanded(out: &mut Settlements) -> Vec<(Entry, Outcome)> {
     all
 }
 
+/// As a queue takes back what comes back together: its own order, not that of the deliveries.
+fn in_queue_order(mut settled: Vec<(Entry, Outcome)>) -> Vec<(Entry, Outcome)> {
+    settled.sort_by_key(|(entry, _)| (entry.queue, Reverse(entry.lane), entry.seq));
+    settled
+}
+
 fn of_consumers(settled: &[(Entry, Outcome)]) -> u32 {
     u32::try_from(settled.iter().filter(|(entry, _)| entry.consumer.is_some()).count()).expect("few")
 }
@@ -151,6 +158,7 @@ fn step(unacked: &mut Unacked, naive: &mut Naive, step: &Step) {
             match naive.places(tag, multiple) {
                 Some(places) => {
                     let expected = naive.take(&places, outcome);
+                    let expected = if outcome == Outcome::Requeue { in_queue_order(expected) } else { expected };
                     assert_eq!(done, Ok(of_consumers(&expected)));
                     assert_eq!(expanded(&mut out), expected);
                 }
@@ -179,7 +187,7 @@ fn step(unacked: &mut Unacked, naive: &mut Naive, step: &Step) {
         }
         Step::Recover => {
             let everything: Vec<usize> = (0..naive.deliveries.len()).collect();
-            let expected = naive.take(&everything, Outcome::Requeue);
+            let expected = in_queue_order(naive.take(&everything, Outcome::Requeue));
             assert_eq!(unacked.recover(&mut out), of_consumers(&expected));
             assert_eq!(expanded(&mut out), expected);
         }
@@ -189,14 +197,14 @@ fn step(unacked: &mut Unacked, naive: &mut Naive, step: &Step) {
                 let late = known == Known::Outstanding && entry.queue == queue && entry.consumer == Some(consumer);
                 late.then_some(Outcome::Requeue)
             };
-            let expected = naive.take_where(its, Known::Lapsed);
+            let expected = in_queue_order(naive.take_where(its, Known::Lapsed));
             assert_eq!(unacked.lapse(queue, consumer, &mut out), of_consumers(&expected));
             assert_eq!(expanded(&mut out), expected);
         }
         Step::End => {
             let open =
                 |_: &Entry, known| matches!(known, Known::Outstanding | Known::Held(_)).then_some(Outcome::Requeue);
-            let expected = naive.take_where(open, Known::Settled);
+            let expected = in_queue_order(naive.take_where(open, Known::Settled));
             unacked.abandon(&mut out);
             assert_eq!(expanded(&mut out), expected);
             assert!(unacked.is_empty());

@@ -2,6 +2,7 @@
 //!
 //! Tags are consecutive, so the entries stand in a deque and a tag is an index. Settled entries leave from the front.
 
+use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
@@ -75,6 +76,16 @@ impl Settlements {
         }
         let delivered = Delivered { consumer, lane, first_seq: seq, last_seq: seq };
         self.0.push(Settlement { queue, delivered, outcome });
+    }
+
+    /// Puts what was added since there were `start` into the order of its queue. Tags tell when a message was delivered last,
+    /// but whoever waits at the queue gets its first message first.
+    fn in_queue_order(&mut self, start: usize) {
+        if let Some(added) = self.0.get_mut(start..).filter(|added| added.len() > 1) {
+            added.sort_by_key(|Settlement { queue, delivered, .. }| {
+                (*queue, Reverse(delivered.lane), delivered.first_seq)
+            });
+        }
     }
 
     /// Nothing collected.
@@ -199,6 +210,7 @@ impl Unacked {
     /// Gives back what a consumer has not acked, because it took too long. Returns a count as `settle` does.
     pub fn lapse(&mut self, queue: QueueId, consumer: ConsumerId, out: &mut Settlements) -> u32 {
         let mut freed = 0;
+        let start = out.0.len();
         for (entry, state) in &mut self.entries {
             if *state == State::Outstanding && entry.queue == queue && entry.consumer == Some(consumer) {
                 *state = State::Lapsed;
@@ -206,6 +218,7 @@ impl Unacked {
                 out.add(entry, Outcome::Requeue);
             }
         }
+        out.in_queue_order(start);
         freed
     }
 
@@ -233,6 +246,7 @@ impl Unacked {
         out: &mut Settlements,
     ) -> Result<u32, AmqpError> {
         let (mut freed, mut settled) = (0, 0);
+        let start = out.0.len();
         for index in self.range(tag, multiple)? {
             let (entry, state) = &mut self.entries[index];
             if *state == State::Outstanding {
@@ -244,8 +258,10 @@ impl Unacked {
                 *state = State::Settled;
             }
         }
-        if outcome == Outcome::Ack {
-            self.acked += settled;
+        match outcome {
+            Outcome::Ack => self.acked += settled,
+            Outcome::Requeue if multiple => out.in_queue_order(start),
+            Outcome::Requeue | Outcome::Reject => {}
         }
         self.shorten();
         Ok(freed)
@@ -293,11 +309,13 @@ impl Unacked {
 
     /// The channel ends: everything not settled goes back to its queue, transaction or not.
     pub fn abandon(&mut self, out: &mut Settlements) {
+        let start = out.0.len();
         for (entry, state) in self.entries.drain(..) {
             if matches!(state, State::Outstanding | State::Held(_)) {
                 out.add(&entry, Outcome::Requeue);
             }
         }
+        out.in_queue_order(start);
     }
 
     fn shorten(&mut self) {
