@@ -27,6 +27,7 @@ pub mod ctl;
 mod definitions;
 pub mod engine;
 pub mod error;
+pub mod log_file;
 mod management;
 mod panics;
 pub mod perf;

@@ -4,11 +4,13 @@ use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand};
 use leveret::config::{Format, Logging, Settings, Target};
 #[cfg(unix)]
 use leveret::ctl::Tool;
+use leveret::log_file::LogFile;
 use leveret::{Broker, Config, ControlSocket, DataDir};
 use sd_notify::NotifyState;
 use tracing::{error, info};
@@ -172,28 +174,65 @@ fn settings(args: &ServerArgs) -> Result<Settings, String> {
 /// Changes what is logged, by directives.
 type SetLog = Box<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
 
-/// Where the log goes.
-fn log_writer(target: Target) -> Box<dyn Write> {
-    match target {
-        Target::Stderr => Box::new(std::io::stderr()),
-        Target::Stdout => Box::new(std::io::stdout()),
+/// Where the log goes: each line to all of these.
+#[derive(Clone)]
+struct Sinks {
+    console: Option<Target>,
+    file: Option<Arc<LogFile>>,
+}
+
+impl Sinks {
+    fn open(logging: &Logging) -> Result<Self, String> {
+        let open = |path: PathBuf| {
+            LogFile::open(path.clone(), logging.rotation)
+                .map_err(|cause| format!("the log file {} cannot be written: {cause}", path.display()))
+        };
+        let file = logging.path().map(open).transpose()?.map(Arc::new);
+        Ok(Self { console: logging.console.then_some(logging.target), file })
+    }
+
+    /// Colours are for people.
+    fn is_terminal(&self) -> bool {
+        self.file.is_none()
+            && match self.console {
+                Some(Target::Stderr) => std::io::stderr().is_terminal(),
+                Some(Target::Stdout) => std::io::stdout().is_terminal(),
+                None => false,
+            }
+    }
+}
+
+impl Write for Sinks {
+    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+        let to_console = match self.console {
+            Some(Target::Stderr) => std::io::stderr().write_all(line),
+            Some(Target::Stdout) => std::io::stdout().write_all(line),
+            None => Ok(()),
+        };
+        if let Some(file) = &self.file {
+            file.as_ref().write_all(line)?;
+        }
+        to_console.map(|()| line.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        match self.console {
+            Some(Target::Stderr) => std::io::stderr().flush(),
+            Some(Target::Stdout) => std::io::stdout().flush(),
+            None => Ok(()),
+        }
     }
 }
 
 /// Starts logging; returns how what is logged is changed.
-fn init_logging(logging: &Logging) -> Result<SetLog, String> {
+fn init_logging(logging: &Logging, sinks: Sinks) -> Result<SetLog, String> {
     let read = |directives: &str| EnvFilter::try_new(directives).map_err(|cause| format!("log level: {cause}"));
     let filter = match std::env::var("RUST_LOG") {
         Ok(directives) => EnvFilter::try_new(directives).map_err(|cause| format!("RUST_LOG: {cause}"))?,
         Err(_) => read(&logging.directives(None)?)?,
     };
-    let target = logging.target;
-    let is_terminal = match target {
-        Target::Stderr => std::io::stderr().is_terminal(),
-        Target::Stdout => std::io::stdout().is_terminal(),
-    };
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(is_terminal);
-    let subscriber = subscriber.with_writer(move || log_writer(target));
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(sinks.is_terminal());
+    let subscriber = subscriber.with_writer(move || sinks.clone());
     // The two kinds of subscribers have handles of different types.
     match logging.format {
         Format::Plain => {
@@ -216,7 +255,9 @@ const SERVING: &str = "serving";
 
 fn run_server(args: &ServerArgs) -> Result<(), String> {
     let settings = settings(args)?;
-    let set_log = init_logging(&settings.config.logging)?;
+    let sinks = Sinks::open(&settings.config.logging)?;
+    let log_file = sinks.file.clone();
+    let set_log = init_logging(&settings.config.logging, sinks)?;
     for note in &settings.notes {
         info!("configuration: {note}");
     }
@@ -230,12 +271,12 @@ fn run_server(args: &ServerArgs) -> Result<(), String> {
         .build()
         .map_err(|cause| format!("cannot start the runtime: {cause}"))?;
     let args = args.clone();
-    runtime.block_on(serve(settings.config, set_log, move || self::settings(&args)))
+    runtime.block_on(serve(settings.config, (set_log, log_file), move || self::settings(&args)))
 }
 
 async fn serve(
     config: Config,
-    set_log: SetLog,
+    (set_log, log_file): (SetLog, Option<Arc<LogFile>>),
     load: impl Fn() -> Result<Settings, String> + Send + Sync + 'static,
 ) -> Result<(), String> {
     let data_dir = match &config.data_dir {
@@ -261,6 +302,9 @@ async fn serve(
     let (stop, reload) = (stop_signal()?, reload_signal()?);
     let broker = Broker::start(config).await.map_err(|cause| cause.to_string())?;
     broker.control_log(set_log);
+    if let Some(file) = log_file {
+        broker.control_log_file(file);
+    }
     broker.control_settings(load);
     info!("Server startup complete");
     tell_systemd(&[NotifyState::Ready, NotifyState::Status(SERVING)]);

@@ -1,6 +1,7 @@
 //! What the `leveret` command logs.
 
 use std::fmt;
+use std::path::PathBuf;
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,6 +41,15 @@ impl fmt::Display for Target {
     }
 }
 
+/// When a log file is cut, and what is kept of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rotation {
+    /// Octets that the file may have; `None`: it is only cut when an operator asks.
+    pub max_bytes: Option<u64>,
+    /// Files before the current one that are kept; with 0 the file is emptied.
+    pub count: u32,
+}
+
 /// What is logged, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Logging {
@@ -49,13 +59,30 @@ pub struct Logging {
     pub connection_level: Option<String>,
     /// How lines look.
     pub format: Format,
-    /// Where they go.
+    /// Where they go, unless `console` is false.
     pub target: Target,
+    /// Lines go to standard error or output.
+    pub console: bool,
+    /// Lines go to this file, in `dir` if that is not said otherwise.
+    pub file: Option<PathBuf>,
+    /// Where log files are.
+    pub dir: Option<PathBuf>,
+    /// When the file is cut.
+    pub rotation: Rotation,
 }
 
 impl Default for Logging {
     fn default() -> Self {
-        Self { level: "info".to_owned(), connection_level: None, format: Format::Plain, target: Target::Stderr }
+        Self {
+            level: "info".to_owned(),
+            connection_level: None,
+            format: Format::Plain,
+            target: Target::Stderr,
+            console: true,
+            file: None,
+            dir: None,
+            rotation: Rotation::default(),
+        }
     }
 }
 
@@ -76,6 +103,18 @@ pub(super) const LEVELS: [(&str, &str); 9] = [
 const CONNECTION_TARGETS: [&str; 2] = ["leveret::server::connection", "leveret::server::listener"];
 
 impl Logging {
+    /// The file that is logged to, if one is.
+    pub fn path(&self) -> Option<PathBuf> {
+        let file = self.file.as_ref()?;
+        Some(self.dir.as_ref().map_or_else(|| file.clone(), |dir| dir.join(file)))
+    }
+
+    /// Where the log goes, as tools show it.
+    pub(crate) fn locations(&self) -> Vec<String> {
+        let console = self.console.then(|| format!("<{}>", self.target));
+        console.into_iter().chain(self.path().map(|path| path.display().to_string())).collect()
+    }
+
     /// The directives of `tracing` for these levels, with `level` instead of the configured one if it is given.
     ///
     /// # Errors
@@ -114,5 +153,17 @@ mod tests {
             Ok("info,leveret::server::connection=error,leveret::server::listener=error")
         );
         assert!(logging.directives(Some("loud")).is_err());
+    }
+
+    #[test]
+    fn the_file_is_in_the_directory_for_logs_unless_it_says_another() {
+        let mut logging = Logging::default();
+        assert_eq!((logging.path(), logging.locations()), (None, vec!["<stderr>".to_owned()]));
+        logging.file = Some(PathBuf::from("broker.log"));
+        logging.dir = Some(PathBuf::from("/var/log/broker"));
+        assert_eq!(logging.locations(), ["<stderr>", "/var/log/broker/broker.log"]);
+        logging.console = false;
+        logging.file = Some(PathBuf::from("/srv/broker.log"));
+        assert_eq!(logging.locations(), ["/srv/broker.log"]);
     }
 }

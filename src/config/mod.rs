@@ -36,7 +36,7 @@ pub use error::ConfigError;
 pub use http_listener::HttpListener;
 pub(crate) use limits::DISK_SHARE_MAX;
 pub use limits::{Limit, ResourceLimits, Share, parse_octets, parse_share};
-pub use logging::{Format, Logging, Target};
+pub use logging::{Format, Logging, Rotation, Target};
 pub use management::{MANAGEMENT_PORT, ManagementConfig};
 pub use new_vhost::{NewVhostSettings, VhostLimits, VhostPolicy, VhostUser};
 pub(crate) use place::ephemeral_socket;

@@ -114,7 +114,7 @@ fn node_object(api: &Api, info: &NodeInfo, stats_off: bool) -> Object {
         ],
         "applications": applications,
         "contexts": contexts(api),
-        "log_files": ["<stderr>"],
+        "log_files": info.log_files,
         "db_dir": info.data_dir.clone().unwrap_or_else(|| "none (in memory)".to_owned()),
         "storage_damaged_batches": info.damaged_batches,
         "storage_damaged_messages": info.damaged_messages,

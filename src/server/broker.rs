@@ -24,6 +24,7 @@ use crate::control::{self, server::ControlServer};
 use crate::definitions;
 use crate::engine::directory::{DirectoryError, Record, RecordKey, User, VhostRecord};
 use crate::error::AmqpError;
+use crate::log_file::LogFile;
 use crate::management::{self, Management};
 use crate::store::disk::DiskStore;
 use crate::store::memory::MemoryStore;
@@ -261,6 +262,11 @@ impl Broker {
     /// Says how what is logged is changed, by directives of `tracing`, for operators who want it changed.
     pub fn control_log(&self, set_level: impl Fn(&str) -> Result<(), String> + Send + Sync + 'static) {
         self.operator.control_log(LogControl::new(set_level));
+    }
+
+    /// Says what file is logged to, for operators who want a new one begun.
+    pub fn control_log_file(&self, file: Arc<LogFile>) {
+        self.operator.control_log_file(file);
     }
 
     /// Says how the configuration is loaded again, for operators who have changed it.

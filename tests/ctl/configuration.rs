@@ -262,3 +262,33 @@ fn new_passwords_are_judged() {
     broker.ctl(&["reload"]);
     broker.ctl(&["change_password", "ada", "x"]);
 }
+
+#[test]
+fn the_log_goes_to_a_file_that_is_rotated() {
+    let mut broker = Broker::start();
+    broker.ctl(&["stop"]);
+    assert!(broker.wait());
+    let dir = broker.file("logs");
+    let config = broker.file("log.conf");
+    let lines =
+        format!("log.dir = {}\nlog.file = broker.log\nlog.file.rotation.count = 2\nlog.console = off\n", dir.display());
+    std::fs::write(&config, lines).expect("written");
+    broker.start_again(&["--config", &config.display().to_string()]);
+    let (file, archive) = (dir.join("broker.log"), dir.join("broker.log.0"));
+    let text = |path| std::fs::read_to_string(path).unwrap_or_default();
+    assert!(text(&file).contains("Server startup complete"), "{}", text(&file));
+    assert_eq!(log(&broker), "", "the console is off");
+    assert_eq!(broker.ctl(&["log_location"]).trim(), file.display().to_string());
+
+    broker.ctl(&["rotate_logs"]);
+    assert!(text(&archive).contains("Server startup complete"));
+    assert!(text(&file).contains("log file rotated by an operator") && !text(&file).contains("startup complete"));
+
+    std::fs::create_dir(broker.file("taken")).expect("made");
+    let taken = format!("log.file = {}\n", broker.file("taken").display());
+    std::fs::write(&config, taken).expect("written");
+    broker.ctl(&["stop"]);
+    assert!(broker.wait());
+    broker.start_in_vain(&["--config", &config.display().to_string()]);
+    assert!(log(&broker).contains("taken cannot be written: "), "{}", log(&broker));
+}

@@ -31,6 +31,8 @@ pub(crate) enum NodeRequest {
     Reload,
     /// Stops it in good order.
     Stop,
+    /// Begins a new log file; answers whether there is one.
+    RotateLog,
     /// Changes the level of its log.
     SetLogLevel { level: String },
     /// Sets the memory that it may use.
@@ -53,6 +55,7 @@ impl NodeRequest {
             Self::Certificates => return json(operator.certificates()),
             Self::Reload => return json(operator.reload_apart().await?),
             Self::Stop => operator.request_stop(),
+            Self::RotateLog => return json(operator.rotate_log()?),
             Self::SetMemoryLimit { limit } => operator.set_memory_limit(limit),
             Self::SetDiskFreeLimit { limit } => operator.set_disk_free_limit(limit),
             Self::SetTracing { vhost, on } => operator.set_tracing(&vhost, on)?,

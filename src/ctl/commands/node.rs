@@ -233,7 +233,7 @@ pub(super) const COMMANDS: &[Command] = &[
         group: NODE,
         tools: CTL,
         usage: "",
-        about: "Does nothing: the log goes to standard error",
+        about: "Begins a new log file, if the broker logs to one",
         args: (0, 0),
         switches: &[],
         run: rotate_logs,
@@ -435,7 +435,7 @@ fn status_text(call: &Call<'_>, info: &NodeInfo) -> Result<String, Failure> {
         ),
         ("Plugins", format!("Enabled plugins:\n\n{}", plugins.join("\n"))),
         ("Data directory", format!("Node data directory: {data}\nDamaged and set aside: {}", damage(info))),
-        ("Log file(s)", " * <stderr>".to_owned()),
+        ("Log file(s)", format!(" * {}", info.log_files.join("\n * "))),
         ("Alarms", alarms_text(info)),
         (
             "Memory",
@@ -498,7 +498,7 @@ fn status_json(info: &NodeInfo) -> Value {
         "active_plugins": PLUGINS,
         "alarms": info.alarms,
         "listeners": info.listeners,
-        "log_files": ["<stderr>"],
+        "log_files": info.log_files,
         "memory": {"strategy": "rss", "total": {"rss": info.memory_bytes}, "messages": info.message_bytes},
         "vm_memory_high_watermark_limit": info.memory_limit_bytes,
         "disk_free": info.disk_free_bytes,
@@ -604,7 +604,10 @@ fn start_app(call: &mut Call<'_>) -> Result<Output, Failure> {
 
 fn rotate_logs(call: &mut Call<'_>) -> Result<Output, Failure> {
     call.banner(&format!("Rotating logs for node {} ...", call.node()))?;
-    call.banner("The log goes to standard error: whoever collects it rotates it.")?;
+    let has_file: bool = call.ask(&Request::Node(NodeRequest::RotateLog))?;
+    if !has_file {
+        call.banner("The log goes to no file: whoever collects it rotates it.")?;
+    }
     Ok(Output::Done)
 }
 
@@ -616,8 +619,7 @@ fn set_log_level(call: &mut Call<'_>) -> Result<Output, Failure> {
 
 fn log_location(call: &mut Call<'_>) -> Result<Output, Failure> {
     call.banner(&format!("Log file location(s) on node {} ...", call.node()))?;
-    pinged(call).map_err(|error| call.failed(&error))?;
-    Ok(Output::text("<stderr>"))
+    Ok(Output::text(info(call)?.log_files.join("\n")))
 }
 
 fn force_gc(call: &mut Call<'_>) -> Result<Output, Failure> {

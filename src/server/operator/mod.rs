@@ -36,6 +36,7 @@ use super::clock;
 pub(crate) use super::queue_order::QueueHead;
 use super::registry::{Registry, VhostCell};
 use crate::engine::vhost::ConnectionId;
+use crate::log_file::LogFile;
 
 pub(crate) use arguments::Arguments;
 pub(crate) use connections::{ChannelInfo, ConnectionDetails, ConnectionInfo, ConnectionSelection, ConsumerInfo};
@@ -106,6 +107,7 @@ struct Node {
     born_at: u64,
     stop_requested: CancellationToken,
     log_control: OnceLock<LogControl>,
+    log_file: OnceLock<Arc<LogFile>>,
     redrives: Redrives,
     reloading: reload::Reloading,
 }
@@ -119,6 +121,7 @@ impl Operator {
             born_at: clock::now().as_millis() / 1000,
             stop_requested: CancellationToken::new(),
             log_control: OnceLock::new(),
+            log_file: OnceLock::new(),
             redrives: Redrives::default(),
             reloading: reload::Reloading::new(registry.config.clone()),
         };

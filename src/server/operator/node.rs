@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Operator, OperatorError};
 use crate::config::{DataDir, Limit, Setting};
+use crate::log_file::LogFile;
 use crate::server::alarms::Resource;
 use crate::server::clock;
 
@@ -113,6 +114,8 @@ pub(crate) struct NodeInfo {
     pub(crate) uptime_seconds: u64,
     /// It takes no connections and delivers nothing.
     pub(crate) draining: bool,
+    /// Where the log goes.
+    pub(crate) log_files: Vec<String>,
     /// `None`: everything is in memory.
     pub(crate) data_dir: Option<String>,
     pub(crate) listeners: Vec<ListenerInfo>,
@@ -197,6 +200,7 @@ impl Operator {
                 DataDir::Ephemeral => None,
                 DataDir::Path(path) => Some(path.display().to_string()),
             },
+            log_files: config.logging.locations(),
             listeners: self.listeners(),
             alarms: self.alarms(),
             memory_bytes: resident_bytes().unwrap_or(resources.levels.memory_used),
@@ -257,6 +261,20 @@ impl Operator {
     /// Says how the log's level is changed; only the first word counts.
     pub(crate) fn control_log(&self, control: LogControl) {
         let _kept = self.node.log_control.set(control);
+    }
+
+    /// The file that is logged to; only the first word counts.
+    pub(crate) fn control_log_file(&self, file: std::sync::Arc<LogFile>) {
+        let _kept = self.node.log_file.set(file);
+    }
+
+    /// Begins a new log file; false when there is none.
+    pub(crate) fn rotate_log(&self) -> Result<bool, OperatorError> {
+        let Some(file) = self.node.log_file.get() else { return Ok(false) };
+        file.rotate()
+            .map_err(|cause| OperatorError::Unsupported(format!("the log file cannot be rotated: {cause}")))?;
+        tracing::info!("log file rotated by an operator");
+        Ok(true)
     }
 
     /// Changes the log's level.
