@@ -9,14 +9,14 @@
 //! Repairs reach the writer beside its transactions: they are about what is on disk, and are found again if they are lost.
 //! The lock of `Repairs` is a leaf.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::path::Path;
 
 use parking_lot::Mutex;
 use redb::{Database, ReadableDatabase, ReadableTable, Table, TableError, WriteTransaction};
 use tracing::error;
 
-use super::ledger::Ledger;
+use super::ledger::{Ledger, Ledgers};
 use super::schema::batches::{BATCHES, SETTLED, decode_settled, read_shape, salvage};
 use super::schema::damaged::{self, Aside, DAMAGED};
 use super::schema::lanes::LANES;
@@ -180,7 +180,7 @@ pub(super) fn repair(
     txn: &WriteTransaction,
     repairs: &Repairs,
     waiting: Vec<Repair>,
-    ledgers: &mut HashMap<LaneKey, Ledger>,
+    ledgers: &mut Ledgers,
 ) -> Result<Vec<LaneKey>, redb::Error> {
     let mut touched = Vec::new();
     let mut tables = Tables {
@@ -192,7 +192,7 @@ pub(super) fn repair(
     for repair in waiting {
         match repair {
             Repair::SetAside { key, at } => {
-                let ledger = ledgers.get_mut(&LaneKey::from_number(key.0));
+                let ledger = ledgers.get_mut(&LaneKey::from_number(key.0)).map(Box::as_mut);
                 if let Some(aside) = set_aside(&mut tables, key, at, ledger)? {
                     repairs.0.lock().damage.add(aside.lost);
                 }

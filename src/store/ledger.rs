@@ -15,11 +15,14 @@ use crate::engine::queue::{Marks, Settled};
 
 /// Batches of one lane known by their marks before untouched ones are forgotten again.
 const KNOWN_BATCHES_MAX: usize = 4096;
-/// The same for all lanes together; the first of a lane costs some 600 octets.
-const KNOWN_TOTAL_MAX: usize = 4096;
+/// The same for all lanes together, of which there may be very many: the first of a lane costs some 600 octets.
+const KNOWN_TOTAL_MAX: usize = 1024;
 
 /// What a ledger has room for in a busy lane: less is not kept from one commit to the next.
 const ROOM_KEPT: usize = 16;
+
+/// What is known of all lanes. A table with room for growth holds places only, not ledgers.
+pub(super) type Ledgers = HashMap<LaneKey, Box<Ledger>>;
 
 /// How many batches all ledgers know.
 #[derive(Debug, Default)]
@@ -37,10 +40,10 @@ impl Known {
     }
 
     /// Forgets untouched batches of all lanes if too many are known.
-    pub(super) fn limit(&mut self, ledgers: &mut HashMap<LaneKey, Ledger>) {
+    pub(super) fn limit(&mut self, ledgers: &mut Ledgers) {
         if self.count > KNOWN_TOTAL_MAX + 2 * self.kept {
-            ledgers.values_mut().for_each(Ledger::forget);
-            self.kept = ledgers.values().map(Ledger::known).sum();
+            ledgers.values_mut().for_each(|ledger| ledger.forget());
+            self.kept = ledgers.values().map(|ledger| ledger.known()).sum();
             self.count = self.kept;
         }
     }

@@ -8,7 +8,7 @@
 //! What cannot be written stays in memory, which the memory alarm bounds: a failure is logged once and nothing is spilled
 //! from then on.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 use std::fmt;
 use std::fs::File;
 use std::io;
@@ -21,7 +21,7 @@ use redb::backends::FileBackend;
 use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition, WriteTransaction};
 use tracing::{error, warn};
 
-use super::ledger::{Batch, Known, Ledger};
+use super::ledger::{Batch, Known, Ledger, Ledgers};
 use super::schema::batches::{decode_batch, encode_batch, read_shape};
 use super::{LaneKey, LoadReply, LoadRequest, StoreError, Waiter};
 use crate::engine::message::Arena;
@@ -292,7 +292,7 @@ impl Spill {
 /// What the thread owns.
 pub(super) struct SpillWriter {
     spill: Arc<Spill>,
-    ledgers: HashMap<LaneKey, Ledger>,
+    ledgers: Ledgers,
     known: Known,
     touched: HashSet<LaneKey>,
     dropped: HashSet<QueueId>,
@@ -306,7 +306,7 @@ impl SpillWriter {
     pub(super) fn new(spill: Arc<Spill>) -> Self {
         Self {
             spill,
-            ledgers: HashMap::new(),
+            ledgers: Ledgers::new(),
             known: Known::default(),
             touched: HashSet::new(),
             dropped: HashSet::new(),

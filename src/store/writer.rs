@@ -19,7 +19,7 @@ use tracing::error;
 use super::backlog::Intake;
 use super::damage::{Broken, examine, next_batch, queue_name, repair};
 use super::disk::{FILE_NAME, Shared};
-use super::ledger::{Batch, Known, Ledger};
+use super::ledger::{Batch, Known, Ledger, Ledgers};
 use super::log::{Log, LogTables};
 use super::recovery::State;
 use super::schema::batches::{BATCHES, BatchShape, SETTLED, decode_settled, encode_batch, encode_settled, read_shape};
@@ -53,7 +53,7 @@ const RECORD_OVERHEAD: u64 = 64;
 pub(super) struct Writer {
     database: Arc<RwLock<Database>>,
     shared: Arc<Shared>,
-    ledgers: HashMap<LaneKey, Ledger>,
+    ledgers: Ledgers,
     known: Known,
     logs: HashMap<LaneKey, Log>,
     /// What the next checkpoint changes: lanes, streams, definitions.
@@ -104,9 +104,9 @@ impl Writer {
         let State { lanes, mut returns, logs, early, queues, next_queue_id, stream_bytes } = state;
         let ledger = |(lane, state)| {
             let returns = returns.remove(&lane).unwrap_or_default();
-            (LaneKey::from_number(lane), Ledger::recovered(state, returns))
+            (LaneKey::from_number(lane), Box::new(Ledger::recovered(state, returns)))
         };
-        let mut ledgers: HashMap<_, _> = lanes.into_iter().map(ledger).collect();
+        let mut ledgers: Ledgers = lanes.into_iter().map(ledger).collect();
         for (lane, settled) in &early {
             ledgers.entry(*lane).or_default().settle(*settled);
         }
@@ -191,7 +191,7 @@ impl Writer {
     /// Makes the file smaller when most of it is free.
     fn shrink(&mut self) -> Result<(), redb::Error> {
         let in_queue = |ledger: &Ledger| ledger.state.body_bytes + ledger.state.count * RECORD_OVERHEAD;
-        let live = || self.ledgers.values().map(in_queue).sum::<u64>() + self.stream_bytes;
+        let live = || self.ledgers.values().map(|ledger| in_queue(ledger)).sum::<u64>() + self.stream_bytes;
         let file = self.shared.data_dir.join(FILE_NAME);
         // redb's own commits take no quick repair along: the next checkpoint does.
         self.is_behind |= self.shrinker.shrink(&self.database, &file, live)?;
@@ -430,7 +430,7 @@ impl Writer {
         let mut table = txn.open_table(EARLY)?;
         table.retain(|_, _| false)?;
         for lane in &self.early {
-            for settled in self.ledgers.get(lane).map_or(&[][..], Ledger::early) {
+            for settled in self.ledgers.get(lane).map_or(&[][..], |ledger| ledger.early()) {
                 table.insert((lane.get(), settled.first_seq), early::encode_value(lane.get(), settled).as_slice())?;
             }
         }

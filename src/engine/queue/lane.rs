@@ -133,6 +133,8 @@ pub(super) struct Lane {
 
 /// Messages looked at to find the one that waits longest for its ack.
 const UNACKED_STEPS_MAX: u32 = 4096;
+/// Segments that an empty lane keeps room for: each of very many queues has one.
+const SEGMENTS_KEPT: usize = 4;
 
 impl Lane {
     /// An empty lane with this number.
@@ -487,7 +489,7 @@ impl Lane {
             at += 1;
         }
         if self.segments.is_empty() {
-            self.segments.shrink_to(64);
+            self.segments.shrink_to(SEGMENTS_KEPT);
         }
     }
 
