@@ -42,7 +42,9 @@ impl Known {
     /// Forgets untouched batches of all lanes if too many are known.
     pub(super) fn limit(&mut self, ledgers: &mut Ledgers) {
         if self.count > KNOWN_TOTAL_MAX + 2 * self.kept {
-            ledgers.values_mut().for_each(|ledger| ledger.forget());
+            for ledger in ledgers.values_mut() {
+                ledger.forget();
+            }
             self.kept = ledgers.values().map(|ledger| ledger.known()).sum();
             self.count = self.kept;
         }
