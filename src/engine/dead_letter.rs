@@ -5,6 +5,8 @@
 //! client sent is replaced at the first death (or continued, as RabbitMQ 3 does, if clients are trusted); the broker's own
 //! is known by a flag of the message.
 
+use std::collections::HashMap;
+
 use leveret_protocol::{BasicProperties, FieldTable, FieldValue, ShortString, decode_table_content};
 
 use crate::engine::message::{Message, Timestamp};
@@ -41,14 +43,12 @@ const X_DEATH: &str = "x-death";
 pub fn bury(message: &Message<'_>, death: &Death<'_>) -> DeadLetter {
     let mut properties = BasicProperties::decode(message.properties()).unwrap_or_default();
     let mut headers = properties.headers.take().unwrap_or_default();
-    let mut deaths: Vec<FieldTable> = if message.has_broker_deaths() || death.trusts_clients {
-        headers
-            .get(X_DEATH)
-            .and_then(FieldValue::as_array)
-            .map(|entries| entries.iter().filter_map(FieldValue::as_table).cloned().collect())
-            .unwrap_or_default()
-    } else {
-        Vec::new()
+    let mut deaths = match headers.get(X_DEATH).and_then(FieldValue::as_array) {
+        Some(entries) if message.has_broker_deaths() => {
+            entries.iter().filter_map(FieldValue::as_table).cloned().collect()
+        }
+        Some(entries) if death.trusts_clients => counted(entries),
+        _ => Vec::new(),
     };
     let keys = routing_keys(message, &headers);
     let reason = death.reason.as_str();
@@ -78,6 +78,26 @@ pub fn bury(message: &Message<'_>, death: &Death<'_>) -> DeadLetter {
     let mut encoded = Vec::with_capacity(message.properties().len() + 256);
     properties.encode(&mut encoded);
     DeadLetter { properties: encoded, barred, keys }
+}
+
+/// A client's history with one entry for each queue and reason: before 3.5, RabbitMQ made one for each death, without a count.
+fn counted(entries: &[FieldValue]) -> Vec<FieldTable> {
+    let mut places = HashMap::new();
+    let mut deaths: Vec<(FieldTable, i64)> = Vec::new();
+    for entry in entries.iter().filter_map(FieldValue::as_table) {
+        let place = *places.entry((text(entry, "queue"), text(entry, "reason"))).or_insert(deaths.len());
+        match deaths.get_mut(place) {
+            Some((_, count)) => *count += 1,
+            None => deaths.push((entry.clone(), 1)),
+        }
+    }
+    let with_count = |(mut entry, count): (FieldTable, i64)| {
+        if entry.get("count").and_then(FieldValue::as_integer).is_none() {
+            entry.insert(ShortString::from_static("count"), FieldValue::Int64(count));
+        }
+        entry
+    };
+    deaths.into_iter().map(with_count).collect()
 }
 
 fn text<'a>(entry: &'a FieldTable, key: &str) -> Option<&'a [u8]> {
@@ -235,6 +255,25 @@ mod tests {
         let queue = &ShortString::from_static("q");
         let death = Death { queue, reason: DeathReason::Rejected, at: NOW, trusts_clients: true };
         assert_eq!(deaths(&bury(&arena.message(0), &death)), [entry("q", "rejected", 2)]);
+    }
+
+    #[test]
+    fn entries_without_a_count_become_one_if_clients_are_trusted() {
+        let old = |queue: &'static str| {
+            let mut entry = FieldTable::new();
+            entry.push(ShortString::from_static("queue"), long_string(queue.as_bytes()));
+            entry.push(ShortString::from_static("reason"), long_string(b"expired"));
+            FieldValue::Table(entry)
+        };
+        let mut headers = FieldTable::new();
+        let history = FieldValue::Array(vec![old("a"), old("b"), old("a"), old("a")]);
+        headers.push(ShortString::from_static(X_DEATH), history);
+        let properties = encode(&BasicProperties { headers: Some(headers), ..BasicProperties::default() });
+        let arena = arena(&properties, false);
+        let queue = &ShortString::from_static("a");
+        let death = Death { queue, reason: DeathReason::Expired, at: NOW, trusts_clients: true };
+        let letter = bury(&arena.message(0), &death);
+        assert_eq!(deaths(&letter), [entry("a", "expired", 4), entry("b", "expired", 1)]);
     }
 
     #[test]

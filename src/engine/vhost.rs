@@ -583,6 +583,11 @@ impl Vhost {
         }
     }
 
+    /// The queue of a name, whoever may use it.
+    pub fn queue_id(&self, name: &ShortString) -> Option<QueueId> {
+        self.queues.get(name.as_bytes()).map(|queue| queue.id)
+    }
+
     /// A queue by its number.
     pub fn queue_by_id(&self, id: QueueId) -> Option<&QueueRecord> {
         self.queues.get(self.names.get(&id)?.as_bytes())

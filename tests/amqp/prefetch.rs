@@ -160,6 +160,30 @@ fn a_channels_limit_spans_queues() {
 }
 
 #[test]
+fn a_channels_limit_is_shared_fairly() {
+    let mut client = Client::open();
+    client.open_channel(2);
+    let (first, second) = (client.temporary_queue(2), client.temporary_queue(2));
+    client.qos(1, 1, true);
+    for (queue, tags) in [(&first, ["a", "b"]), (&second, ["c", "d"])] {
+        tags.iter().for_each(|tag| drop(client.consume_with(1, with_tag(queue, tag))));
+    }
+    for queue in [&first, &second] {
+        client.enqueue(2, queue, &["x"; 8]);
+    }
+    let mut tags: Vec<_> = (1..=9)
+        .map(|number| {
+            let tag = client.expect_deliver(1).consumer_tag.to_string();
+            client.ack(1, number);
+            tag
+        })
+        .collect();
+    tags.sort_unstable();
+    tags.dedup();
+    assert_eq!(tags, ["a", "b", "c", "d"], "no consumer and no queue is left behind");
+}
+
+#[test]
 fn both_kinds_of_limit_hold_together() {
     let mut client = Client::open();
     client.open_channel(2);

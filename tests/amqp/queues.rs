@@ -358,6 +358,15 @@ fn unbinding_what_is_missing_is_fine() {
 }
 
 #[test]
+fn another_connections_exclusive_queue_cannot_be_unbound() {
+    let (mut owner, mut other) = (Client::open(), Client::open());
+    let name = owner.temporary_queue(1);
+    let unbind = queue::Unbind { queue: s(&name), exchange: s("amq.direct"), ..queue::Unbind::default() };
+    other.send(1, unbind);
+    other.expect_channel_close(1, 405, &locked(&name), (50, 50));
+}
+
+#[test]
 fn a_long_multi_byte_name_is_quoted_as_far_as_it_fits() {
     let mut client = Client::open();
     for name in ["ü".repeat(127), format!("x{}", "ü".repeat(127)), "€".repeat(85), "🐇".repeat(63)] {

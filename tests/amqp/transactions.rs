@@ -5,7 +5,8 @@ use std::time::Instant;
 use leveret_protocol::{basic, tx};
 
 use crate::support::{
-    Client, int, long, mandatory, millis, no_properties, persistent, publish_to, table, with_expiration,
+    Client, exclusive, int, long, mandatory, millis, no_properties, persistent, publish_to, table, unique,
+    with_expiration,
 };
 
 /// A connection with an ordinary channel 1 and a transactional channel 2, and a queue.
@@ -208,6 +209,32 @@ fn returns_come_between_commit_and_commit_ok() {
     client.send_content(2, mandatory("", "nowhere"), &no_properties(), b"d");
     client.rollback(2);
     client.expect_nothing_for(millis(50));
+}
+
+#[test]
+fn a_publish_whose_queue_is_gone_at_the_commit_is_returned() {
+    let (mut client, queue) = with_tx_channel();
+    client.send_content(2, mandatory("", &queue), &no_properties(), b"a");
+    client.barrier(2);
+    client.delete_queue(1, &queue);
+    client.send(2, tx::Commit);
+    assert_eq!(client.expect_return(2).text(), "a");
+    client.expect::<tx::CommitOk>(2);
+}
+
+#[test]
+fn a_publish_goes_to_the_queue_that_has_the_name_at_the_commit() {
+    let mut client = Client::open();
+    client.open_channel(2);
+    client.select_tx(2);
+    let name = unique("tx");
+    client.declare(1, exclusive(&name));
+    client.send_content(2, mandatory("", &name), &no_properties(), b"a");
+    client.barrier(2);
+    client.delete_queue(1, &name);
+    client.declare(1, exclusive(&name));
+    client.commit(2);
+    assert_eq!(client.drain(1, &name), ["a"]);
 }
 
 #[test]

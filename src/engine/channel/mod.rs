@@ -93,6 +93,8 @@ pub struct Channel<H> {
     pub prefetch: u32,
     /// `basic.qos` with `global`: the limit that all consumers share.
     pub limit: Arc<ChannelLimit>,
+    /// How often its consumers' queues were told that the limit has room: each of them comes first in turn.
+    pub resumed: usize,
     /// What went over it.
     pub counts: Counts,
     /// What its counts were some seconds ago, for rates.
@@ -113,6 +115,7 @@ impl<H> Channel<H> {
             reply_consumer: None,
             prefetch: 0,
             limit: Arc::default(),
+            resumed: 0,
             counts: Counts::default(),
             samples: Samples::default(),
             last_declared: None,

@@ -3,7 +3,10 @@
 //! A consumer is *eligible* while it may take a message now: its prefetch limit is not used up, its channel's limit is not,
 //! and its connection still takes octets. Eligible consumers stand in one line for each priority; the highest priority
 //! that has anybody goes first, and within it everybody gets one message in turn. A consumer that may not take leaves the
-//! line and joins its end again when it may.
+//! line and joins its end again when it may. Those that waited for the same thing join it in the order in which they left.
+//!
+//! A slot of a channel's limit that becomes free belongs to every queue of that channel's consumers, not to the one whose
+//! message was settled: that one waits until the connection lets all of them look, one after the other (`resume_all`).
 //!
 //! Not here: which message is next (`lane`), what a connection does with it.
 
@@ -149,6 +152,8 @@ struct Consumer {
     /// Since when it has something unacked and has acked nothing.
     waits_since: Option<Timestamp>,
     in_line: bool,
+    /// When it last left its line, as a number that rises.
+    left: u64,
 }
 
 impl Consumer {
@@ -217,6 +222,8 @@ pub(super) struct Consumers {
     makes_way: bool,
     next_id: u32,
     exclusive: bool,
+    /// How often a consumer left its line.
+    left: u64,
 }
 
 /// Most messages handed to one consumer before the next look at its window.
@@ -268,7 +275,7 @@ impl Consumers {
         let id = ConsumerId(self.next_id);
         self.next_id += 1;
         self.exclusive = spec.exclusive;
-        self.all.insert(id, Consumer { spec, unacked: 0, waits_since: None, in_line: false });
+        self.all.insert(id, Consumer { spec, unacked: 0, waits_since: None, in_line: false, left: 0 });
         if let Some(order) = &mut self.single_active {
             order.push_back(id);
         }
@@ -331,13 +338,6 @@ impl Consumers {
         true
     }
 
-    /// Every consumer, in order of subscription.
-    pub(super) fn ids(&self) -> Vec<ConsumerId> {
-        let mut ids: Vec<_> = self.all.keys().copied().collect();
-        ids.sort_unstable();
-        ids
-    }
-
     /// What a consumer asked for when it subscribed.
     pub(super) fn spec(&self, id: ConsumerId) -> Option<&ConsumerSpec> {
         self.all.get(&id).map(|consumer| &consumer.spec)
@@ -356,6 +356,8 @@ impl Consumers {
             let room = consumer.room();
             if room == 0 {
                 consumer.in_line = false;
+                self.left += 1;
+                consumer.left = self.left;
                 line.get_mut().pop_front();
                 continue;
             }
@@ -401,8 +403,11 @@ impl Consumers {
         if let Some(consumer) = self.all.get_mut(&id) {
             consumer.unacked = consumer.unacked.saturating_sub(count);
             consumer.waits_since = (consumer.unacked > 0).then_some(now);
+            let shares = consumer.spec.channel_limit.is_set();
             self.make_way();
-            self.resume(id);
+            if !shares {
+                self.resume(id);
+            }
         }
     }
 
@@ -423,7 +428,9 @@ impl Consumers {
 
     /// The consumers that wait for their connection or their channel, not for messages.
     pub(super) fn resume_all(&mut self) {
-        for id in self.ids() {
+        let mut waiting: Vec<_> = self.all.iter().map(|(id, consumer)| (consumer.left, *id)).collect();
+        waiting.sort_unstable();
+        for (_, id) in waiting {
             self.resume(id);
         }
     }
@@ -494,8 +501,28 @@ mod tests {
         assert_eq!(got, 3);
         limit.release(1);
         consumers.settled(NOW, ids[0], 1);
+        assert_eq!(deliver(&mut consumers), None, "others may wait for the slot, too");
+        consumers.resume_all();
         assert!(deliver(&mut consumers).is_some());
         assert_eq!(deliver(&mut consumers), None);
+    }
+
+    #[test]
+    fn consumers_take_turns_at_the_slots_of_a_channel_limit() {
+        let mut consumers = Consumers::new(false, false);
+        let limit = Arc::new(ChannelLimit::default());
+        limit.set(1);
+        let [a, b, c] = [(); 3].map(|()| consumers.add(ConsumerSpec { channel_limit: limit.clone(), ..spec(0, 0) }));
+        let mut order = Vec::new();
+        while order.len() < 7 {
+            let taken = deliver(&mut consumers).expect("a slot is free");
+            assert_eq!(deliver(&mut consumers), None);
+            order.push(taken);
+            limit.release(1);
+            consumers.settled(NOW, taken, 1);
+            consumers.resume_all();
+        }
+        assert_eq!(order, [a, b, c, a, b, c, a]);
     }
 
     #[test]

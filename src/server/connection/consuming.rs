@@ -260,13 +260,19 @@ impl Session {
     /// Lets the queues of a channel's consumers look at its limit again. What that causes is submitted with the turn's
     /// other work: a turn is one transaction, and its confirms wait for it.
     fn resume_channel(&mut self, index: usize) {
-        let queues: Vec<_> = self.channels[index].consumers.values().map(|consumer| consumer.queue).collect();
+        let channel = &mut self.channels[index];
+        let mut queues: Vec<_> = channel.consumers.values().map(|consumer| consumer.queue).collect();
+        queues.sort_unstable();
+        queues.dedup();
+        // The first may take all the room that there is.
+        if let Some(first) = channel.resumed.checked_rem(queues.len()) {
+            queues.rotate_left(first);
+            channel.resumed = channel.resumed.wrapping_add(1);
+        }
         self.resume_queues(queues);
     }
 
-    fn resume_queues(&mut self, mut queues: Vec<QueueId>) {
-        queues.sort_unstable();
-        queues.dedup();
+    fn resume_queues(&mut self, queues: Vec<QueueId>) {
         for queue in queues {
             if let Some(cell) = self.cell(queue) {
                 cell.resume(&self.registry, &mut self.work, self.now);
@@ -343,7 +349,9 @@ impl Session {
         self.delivered_at = None;
         if has_room_again {
             let queues = self.channels.iter().flat_map(|channel| channel.consumers.values());
-            let queues = queues.map(|consumer| consumer.queue).collect();
+            let mut queues: Vec<_> = queues.map(|consumer| consumer.queue).collect();
+            queues.sort_unstable();
+            queues.dedup();
             self.resume_queues(queues);
         }
         true

@@ -160,6 +160,17 @@ impl RouteCache {
         Ok((Arc::new(Targets { cells: Vec::new(), beyond }), by_key))
     }
 
+    /// Where a message goes that was routed some time ago: to the queues that have those names now.
+    fn still_there(&mut self, registry: &Registry, vhost: &VhostCell, targets: Arc<Targets>) -> Arc<Targets> {
+        if targets.cells.iter().all(|cell| registry.queue(cell.id).is_some()) {
+            return targets;
+        }
+        let state = vhost.state.read();
+        let queues = targets.cells.iter().filter_map(|cell| state.queue_id(&cell.name)).collect();
+        drop(state);
+        self.targets_of(registry, queues)
+    }
+
     fn targets_of(&mut self, registry: &Registry, queues: Vec<QueueId>) -> Arc<Targets> {
         if self.by_queues.len() >= ROUTES_MAX {
             self.by_queues.clear();
@@ -555,6 +566,7 @@ impl Session {
     pub(super) fn publish_held(&mut self, channel: ChannelId, held: Vec<Held>) -> bool {
         self.partial = false;
         for Held { targets, publish, properties, body, traits } in held {
+            let targets = self.routes.still_there(&self.registry, &self.vhost, targets);
             let body_size = body.len() as u64;
             if let Some(at) = self.channel_index(channel) {
                 let number = self.routes.exchanges.number(&self.vhost, publish.exchange.as_bytes());

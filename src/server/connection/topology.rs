@@ -211,9 +211,11 @@ impl Session {
         check_queue_binding(&access, &source, &queue)?;
         let ((), ticket) = self.registry.define(&self.vhost, &self.waiter, |state| {
             state.check_binding_key(&access, &source, &key)?;
-            // What is not there needs no unbinding.
-            let Ok(queue) = state.resolve_queue_binding(&queue, &source, connection) else {
-                return Ok(((), Vec::new()));
+            let queue = match state.resolve_queue_binding(&queue, &source, connection) {
+                Ok(queue) => queue,
+                Err(locked @ AmqpError::QueueLocked { .. }) => return Err(locked),
+                // What is not there needs no unbinding.
+                Err(_) => return Ok(((), Vec::new())),
             };
             let destination = Destination::Queue(queue);
             let binding = Binding { source, destination, routing_key: key, arguments: unbind.arguments };
