@@ -166,7 +166,9 @@ fn a_channels_limit_is_shared_fairly() {
     let (first, second) = (client.temporary_queue(2), client.temporary_queue(2));
     client.qos(1, 1, true);
     for (queue, tags) in [(&first, ["a", "b"]), (&second, ["c", "d"])] {
-        tags.iter().for_each(|tag| drop(client.consume_with(1, with_tag(queue, tag))));
+        for tag in tags {
+            client.consume_with(1, with_tag(queue, tag));
+        }
     }
     for queue in [&first, &second] {
         client.enqueue(2, queue, &["x"; 8]);
