@@ -75,6 +75,8 @@ final class Support {
     static ConnectionFactory factory() throws Exception {
         ConnectionFactory factory = new ConnectionFactory();
         factory.setUri(Objects.requireNonNullElse(System.getenv("AMQP_URL"), "amqp://localhost"));
+        // The default is the size of the largest body here, and that is one octet too little.
+        factory.setMaxInboundMessageBodySize(128 << 20);
         return factory;
     }
 
