@@ -55,7 +55,7 @@ const REASONS: &[(&str, &str)] = &[
     ("hipe_compile", "there is no Erlang"),
     ("http_dispatch.", "HTTP is served in another way"),
     ("link_max_per_session", "AMQP 1.0 is not spoken"),
-    ("log.", "the log goes to one stream, whose collector rotates, ships and formats it"),
+    ("log.", "there is one log, to the console or to a file: who collects it ships and formats it"),
     ("management.listener.ssl_opts.", "the TLS library decides it, safely"),
     ("management.", "the management API has nothing of the kind"),
     ("message_interceptors.", "messages are not changed when they come in"),
