@@ -119,9 +119,10 @@ fn a_channel_and_an_exchange_count_what_is_published() {
     assert_eq!(watched.exchange(&exchange)["message_stats"], Value::Null);
     client.select_confirms(1);
     client.publish(1, &exchange, "k", "dropped");
+    client.expect_confirms(1, 1..=1);
     client.send_content(1, mandatory(&exchange, "k"), &no_properties(), b"returned");
     client.expect_return(1);
-    client.expect_confirms(1, 1..=2);
+    client.expect_confirms(1, 2..=2);
     client.bind(1, &one, &exchange, "");
     client.bind(1, &other, &exchange, "");
     for _ in 0..3 {
