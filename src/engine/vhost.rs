@@ -754,6 +754,11 @@ impl Vhost {
         changes
     }
 
+    /// Whether there is such a binding.
+    pub fn is_bound(&self, binding: &Binding) -> bool {
+        self.inbound.get(&binding.destination).is_some_and(|inbound| inbound.contains_key(&binding.identity()))
+    }
+
     /// Checks that both ends of a binding exist and may be used; names the exchange first, as RabbitMQ does.
     pub fn resolve_queue_binding(
         &self,

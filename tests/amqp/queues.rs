@@ -361,6 +361,9 @@ fn unbinding_what_is_missing_is_fine() {
 fn another_connections_exclusive_queue_cannot_be_unbound() {
     let (mut owner, mut other) = (Client::open(), Client::open());
     let name = owner.temporary_queue(1);
+    // A binding that is not there needs no unbinding, whoever asks.
+    other.unbind(1, &name, "amq.direct", "");
+    owner.bind(1, &name, "amq.direct", "");
     let unbind = queue::Unbind { queue: s(&name), exchange: s("amq.direct"), ..queue::Unbind::default() };
     other.send(1, unbind);
     other.expect_channel_close(1, 405, &locked(&name), (50, 50));

@@ -211,15 +211,20 @@ impl Session {
         check_queue_binding(&access, &source, &queue)?;
         let ((), ticket) = self.registry.define(&self.vhost, &self.waiter, |state| {
             state.check_binding_key(&access, &source, &key)?;
-            let queue = match state.resolve_queue_binding(&queue, &source, connection) {
-                Ok(queue) => queue,
-                Err(locked @ AmqpError::QueueLocked { .. }) => return Err(locked),
-                // What is not there needs no unbinding.
-                Err(_) => return Ok(((), Vec::new())),
+            let (queue, locked) = match state.resolve_queue_binding(&queue, &source, connection) {
+                Ok(queue) => (Some(queue), None),
+                Err(locked @ AmqpError::QueueLocked { .. }) => (state.queue_id(&queue), Some(locked)),
+                Err(_) => (None, None),
             };
+            // What is not there needs no unbinding.
+            let Some(queue) = queue else { return Ok(((), Vec::new())) };
             let destination = Destination::Queue(queue);
             let binding = Binding { source, destination, routing_key: key, arguments: unbind.arguments };
-            Ok(((), state.unbind(&binding)))
+            match locked {
+                Some(locked) if state.is_bound(&binding) => Err(locked),
+                Some(_) => Ok(((), Vec::new())),
+                None => Ok(((), state.unbind(&binding))),
+            }
         })?;
         self.send_durable(id, queue::UnbindOk {}, ticket);
         Ok(Progress::Open)
