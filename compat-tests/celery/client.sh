@@ -2,22 +2,9 @@
 #
 # kombu, and Celery with workers of its own.
 
-celery_lacks() {
-  local missing
-  missing=$(lacks_command python3)
-  # Debian leaves a python3 without python3-venv half of what a virtual environment takes.
-  if [[ -z $missing ]] && ! python3 -c 'import ensurepip, venv' 2>/dev/null; then missing="python3-venv is missing"; fi
-  printf '%s' "$missing"
-}
+celery_lacks() { lacks_venv; }
 
-celery_install() {
-  local venv=$here/celery/.venv
-  if [[ $here/celery/requirements.txt -nt $venv/installed ]]; then
-    python3 -m venv "$venv" &&
-      "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$here/celery/requirements.txt" &&
-      touch "$venv/installed"
-  fi
-}
+celery_install() { install_venv "$here/celery/requirements.txt" "$here/celery/.venv"; }
 
 celery_programs() {
   local program

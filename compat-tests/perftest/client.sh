@@ -5,18 +5,11 @@
 
 perftest_about() { printf '[PerfTest](https://central.sonatype.com/artifact/com.rabbitmq/perf-test) (Java)'; }
 
-perftest_version() { sed -n 's|.*<artifactId>perf-test</artifactId><version>\(.*\)</version>.*|\1|p' "$here/perftest/pom.xml"; }
+perftest_version() { pom_version "$here/perftest/pom.xml" perf-test; }
 
 perftest_lacks() { lacks_command java mvn; }
 
-perftest_install() {
-  local home=$target/compat-java/perftest
-  if [[ $here/perftest/pom.xml -nt $home/installed ]]; then
-    rm -rf -- "$home" && mkdir -p -- "$home" && cp -- "$here/perftest/pom.xml" "$home/" &&
-      mvn --quiet --batch-mode --file "$home/pom.xml" dependency:copy-dependencies -DoutputDirectory="$home/lib" &&
-      touch -- "$home/installed"
-  fi
-}
+perftest_install() { install_jars "$here/perftest/pom.xml" "$target/compat-java/perftest"; }
 
 perftest_programs() { sed -n 's/^\([a-z][a-z_]*\)\t.*/\1/p' "$here/perftest/scenarios"; }
 

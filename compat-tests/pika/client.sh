@@ -1,21 +1,8 @@
 # shellcheck shell=bash disable=SC2154 # sourced by run, which has the variables
 
-pika_lacks() {
-  local missing
-  missing=$(lacks_command python3)
-  # Debian leaves a python3 without python3-venv half of what a virtual environment takes.
-  if [[ -z $missing ]] && ! python3 -c 'import ensurepip, venv' 2>/dev/null; then missing="python3-venv is missing"; fi
-  printf '%s' "$missing"
-}
+pika_lacks() { lacks_venv; }
 
-pika_install() {
-  local venv=$here/pika/.venv
-  if [[ $here/pika/requirements.txt -nt $venv/installed ]]; then
-    python3 -m venv "$venv" &&
-      "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$here/pika/requirements.txt" &&
-      touch "$venv/installed"
-  fi
-}
+pika_install() { install_venv "$here/pika/requirements.txt" "$here/pika/.venv"; }
 
 pika_programs() { programs_in "$here/pika" .py; }
 

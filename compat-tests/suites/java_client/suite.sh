@@ -7,7 +7,7 @@ java_client_about() { printf '[RabbitMQ Java client](https://central.sonatype.co
 
 java_client_lacks() { lacks_command java javac keytool mvn make apt-get; }
 
-java_client_version() { sed -n 's|.*<artifactId>amqp-client</artifactId><version>\(.*\)</version>.*|\1|p' "$here/suites/java_client/pom.xml"; }
+java_client_version() { pom_version "$here/suites/java_client/pom.xml" amqp-client; }
 
 java_client_install() {
   local folder=$here/suites/java_client home=$suites/java_client installed

@@ -4,27 +4,18 @@ pika_debian=python-pika=1.3.2-1 # the source package, and its version
 
 pika_about() { printf '[pika](https://pypi.org/project/pika/) (Python), acceptance tests'; }
 
-pika_lacks() {
-  local missing
-  missing=$(lacks_command python3 apt-get)
-  if [[ -z $missing ]] && ! python3 -c 'import ensurepip, venv' 2>/dev/null; then missing="python3-venv is missing"; fi
-  printf '%s' "$missing"
-}
+pika_lacks() { lacks_venv apt-get; }
 
 pika_version() { pika_version=${pika_debian#*=} && printf '%s' "${pika_version%-*}"; }
 
 pika_install() {
-  local dir=$suites/pika venv=$suites/pika/venv
+  local dir=$suites/pika
   if [[ ! -d $dir/source/tests/acceptance ]]; then
     mkdir -p -- "$dir/apt/lists/partial" "$dir/apt/archives/partial" && rm -rf -- "$dir/source" && mkdir -- "$dir/source" &&
       pika_apt update && (cd -- "$dir" && pika_apt source --tar-only --download-only "$pika_debian") &&
       tar -xf "$dir/python-pika_$(pika_version).orig.tar.gz" -C "$dir/source" --strip-components 1 || return 1
   fi
-  if [[ $here/suites/pika/requirements.txt -nt $venv/installed ]]; then
-    python3 -m venv "$venv" &&
-      "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$here/suites/pika/requirements.txt" &&
-      touch "$venv/installed"
-  fi
+  install_venv "$here/suites/pika/requirements.txt" "$dir/venv"
 }
 
 # pika_apt COMMAND...: apt-get with lists of its own, as whoever calls it.
