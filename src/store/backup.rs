@@ -13,9 +13,9 @@ use serde::{Deserialize, Serialize};
 
 use super::StoreError;
 use super::schema::all::{NUMBERED, SEQUENCED, named};
-use super::schema::batches::read_shape;
+use super::schema::batches::{BATCHES, read_shape};
 use super::schema::meta::{self, read_format};
-use super::schema::seal;
+use super::schema::{parts, seal};
 
 /// Octets that are written before they are given to the file.
 const PORTION_BYTES: usize = 16 * 1024 * 1024;
@@ -88,17 +88,24 @@ impl Drop for Part {
 fn copy(from: &ReadTransaction, part: &Part) -> Result<BackedUp, redb::Error> {
     let mut to = Database::builder().set_cache_size(CACHE_BYTES).create(&part.path)?;
     let mut done = BackedUp::default();
+    let parts = parts::open(from)?;
     for table in NUMBERED {
         copy_table(from, &to, table, &mut done, |key, value| seal::open(table.name(), *key, value).is_some())?;
     }
     for table in SEQUENCED {
         copy_table(from, &to, table, &mut done, |key, value| {
-            let is_batch = table.name() == super::schema::batches::BATCHES.name();
-            if is_batch { read_shape(*key, value).is_some() } else { seal::open(table.name(), *key, value).is_some() }
+            if table.name() != BATCHES.name() {
+                return seal::open(table.name(), *key, value).is_some();
+            }
+            // A read that fails is met again where the parts are copied.
+            parts::whole(*key, value, parts.as_ref()).is_ok_and(|batch| read_shape(*key, &batch).is_some())
         })?;
     }
     for table in named() {
-        copy_table(from, &to, table, &mut done, |key, value| seal::open(table.name(), *key, value).is_some())?;
+        copy_table(from, &to, table, &mut done, |key, value| {
+            // What a part has is checked with its batch.
+            table.name() == parts::NAME || seal::open(table.name(), *key, value).is_some()
+        })?;
     }
     let txn = to.begin_write()?;
     if let Some(format) = read_format(from)? {

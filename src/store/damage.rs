@@ -20,6 +20,7 @@ use super::ledger::{Ledger, Ledgers};
 use super::schema::batches::{BATCHES, SETTLED, decode_settled, read_shape, salvage};
 use super::schema::damaged::{self, Aside, DAMAGED};
 use super::schema::lanes::LANES;
+use super::schema::parts::{self, PARTS};
 use super::schema::queues;
 use super::{Damage, LaneKey};
 use crate::engine::message::Timestamp;
@@ -170,6 +171,7 @@ pub(super) fn queue_name(queues: &impl ReadableTable<u64, &'static [u8]>, lane: 
 /// The tables that repairs change.
 struct Tables<'txn> {
     batches: Table<'txn, (u64, u64), &'static [u8]>,
+    parts: Table<'txn, &'static [u8], &'static [u8]>,
     settled: Table<'txn, (u64, u64), &'static [u8]>,
     damaged: Table<'txn, (u64, u64), &'static [u8]>,
     lanes: Table<'txn, u64, &'static [u8]>,
@@ -185,6 +187,7 @@ pub(super) fn repair(
     let mut touched = Vec::new();
     let mut tables = Tables {
         batches: txn.open_table(BATCHES)?,
+        parts: txn.open_table(PARTS)?,
         settled: txn.open_table(SETTLED)?,
         damaged: txn.open_table(DAMAGED)?,
         lanes: txn.open_table(LANES)?,
@@ -225,7 +228,9 @@ fn set_aside(
     at: Timestamp,
     ledger: Option<&mut Ledger>,
 ) -> Result<Option<Aside>, redb::Error> {
-    let Some(value) = tables.batches.get(key)?.map(|value| value.value().to_vec()) else { return Ok(None) };
+    let Some(row) = tables.batches.get(key)? else { return Ok(None) };
+    let value = parts::whole(key, row.value(), Some(&tables.parts))?.into_owned();
+    drop(row);
     if read_shape(key, &value).is_some() {
         return Ok(None);
     }
@@ -237,7 +242,7 @@ fn set_aside(
     let lost = broken.live.map(|live| (live.len() as u64, live.iter().map(|gone| gone.body_bytes).sum()));
     let aside = Aside { at, end_seq: broken.end_seq, lost };
     tables.damaged.insert(key, damaged::encode_value(key, &aside, &row, &value).as_slice())?;
-    tables.batches.remove(key)?;
+    parts::remove(&mut tables.batches, &mut tables.parts, key)?;
     tables.settled.remove(key)?;
     if let Some(ledger) = ledger {
         ledger.set_aside(key.1, broken.end_seq, lost);

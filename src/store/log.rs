@@ -11,6 +11,7 @@ use redb::{ReadableTable, Table};
 use super::LogUpdate;
 use super::schema::batches::{BATCH_BYTES, BatchRun, encode_batch};
 use super::schema::logs::{LogState, encode_block};
+use super::schema::parts;
 use crate::engine::message::Arena;
 use crate::engine::queue::{Kept, Loaded};
 use crate::engine::stream::Block;
@@ -44,6 +45,7 @@ pub(super) struct Log {
 /// The tables that a stream is written to.
 pub(super) struct LogTables<'txn> {
     pub(super) batches: Table<'txn, (u64, u64), &'static [u8]>,
+    pub(super) parts: Table<'txn, &'static [u8], &'static [u8]>,
     pub(super) blocks: Table<'txn, (u64, u64), &'static [u8]>,
     pub(super) logs: Table<'txn, u64, &'static [u8]>,
 }
@@ -136,7 +138,7 @@ impl Log {
         let batches_below = reaching.transpose()?.map_or(below, |(key, _)| key.value().1);
         let batches = first_keys(&tables.batches, lane, batches_below)?;
         for key in &batches {
-            removed += tables.batches.remove(*key)?.map_or(0, |batch| octets(batch.value()));
+            removed += octets(parts::remove(&mut tables.batches, &mut tables.parts, *key)?);
         }
         let blocks = first_keys(&tables.blocks, lane, below)?;
         for key in &blocks {
@@ -168,13 +170,13 @@ fn write_batch(
         return Ok(0);
     }
     let key = encode_batch(lane, runs, scratch);
-    tables.batches.insert(key, scratch.as_slice())?;
+    parts::insert(&mut tables.batches, &mut tables.parts, key, scratch)?;
     runs.clear();
-    Ok(octets(scratch))
+    Ok(octets(scratch.len()))
 }
 
-fn octets(batch: &[u8]) -> i64 {
-    i64::try_from(batch.len()).expect("a batch is far smaller than 8 EiB")
+fn octets(count: usize) -> i64 {
+    i64::try_from(count).expect("a batch is far smaller than 8 EiB")
 }
 
 /// Counts messages into the open block; those that become full go to `full`.

@@ -14,6 +14,7 @@ use super::schema::batches::{BATCHES, SETTLED, decode_batch, decode_settled};
 use super::schema::damaged::{self, DAMAGED};
 use super::schema::lanes::{LANES, LaneState};
 use super::schema::logs::{LOGS, LogState};
+use super::schema::parts;
 use super::schema::queues::QUEUES;
 use super::spill::Spill;
 use super::{LoadReply, LoadRequest};
@@ -119,6 +120,7 @@ fn load(database: &Database, shared: &Shared, request: &LoadRequest) -> Result<L
     let txn = database.begin_read()?;
     let batches = txn.open_table(BATCHES)?;
     let settled = txn.open_table(SETTLED)?;
+    let parts = parts::open(&txn)?;
     let head_seq = head_seq(&txn, lane)?;
     let start = batches
         .range((lane, 0)..=(lane, request.from_seq))?
@@ -136,7 +138,8 @@ fn load(database: &Database, shared: &Shared, request: &LoadRequest) -> Result<L
             reply.complete_below = first_seq;
             break;
         }
-        octets += value.value().len();
+        let batch = parts::whole(key, value.value(), parts.as_ref())?;
+        octets += batch.len();
         let row = settled.get(key)?;
         let bitmap = row.as_ref().map(|row| decode_settled(key, row.value()));
         if bitmap == Some(None) {
@@ -146,11 +149,12 @@ fn load(database: &Database, shared: &Shared, request: &LoadRequest) -> Result<L
         let marks = bitmap.flatten().map(marks_of);
         let is_settled = |seq| is_settled(first_seq, seq, head_seq, marks.as_ref());
         // Read back means stored: any ticket that is durable already will do.
-        if let Some((_, loaded)) = decode_batch(key, value.value(), request.from_seq, is_settled, 1) {
+        if let Some((_, loaded)) = decode_batch(key, batch, request.from_seq, is_settled, 1) {
             reply.loaded.extend(loaded);
             continue;
         }
-        let broken = examine(key, value.value(), is_settled, || next_batch(&batches, key))?;
+        let batch = parts::whole(key, value.value(), parts.as_ref())?;
+        let broken = examine(key, &batch, is_settled, || next_batch(&batches, key))?;
         let live = broken.live.iter().flatten().filter(|gone| gone.seq >= request.from_seq);
         reply.gone.extend(live.copied());
         reply.known_gone += broken.end_seq.saturating_sub(first_seq.max(request.from_seq));

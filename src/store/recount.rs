@@ -10,6 +10,7 @@ use super::damage::{is_settled, marks_of};
 use super::schema::batches::{BATCHES, SETTLED, decode_batch, decode_settled, salvage};
 use super::schema::lanes::LaneState;
 use super::schema::logs::{BLOCKS, LogState, decode_block};
+use super::schema::parts;
 use crate::engine::message::Timestamp;
 use crate::engine::queue::QueueId;
 use crate::engine::stream::Block;
@@ -37,6 +38,7 @@ pub(super) fn lanes_with_messages(txn: &ReadTransaction, queue: QueueId) -> Resu
 pub(super) fn lane(txn: &ReadTransaction, lane: u64) -> Result<LaneState, redb::Error> {
     let batches = txn.open_table(BATCHES)?;
     let settled = txn.open_table(SETTLED)?;
+    let parts = parts::open(txn)?;
     let mut state = LaneState { head_seq: u64::MAX, expiring: true, ..LaneState::default() };
     for entry in batches.range((lane, 0)..=(lane, u64::MAX))? {
         let (key, value) = entry?;
@@ -45,7 +47,8 @@ pub(super) fn lane(txn: &ReadTransaction, lane: u64) -> Result<LaneState, redb::
         state.next_seq = state.next_seq.max(first_seq.saturating_add(1));
         let row = settled.get(key)?;
         let marks = row.as_ref().and_then(|row| decode_settled(key, row.value())).map(marks_of);
-        for message in salvage(key, value.value()).unwrap_or_default() {
+        let batch = parts::whole(key, value.value(), parts.as_ref())?;
+        for message in salvage(key, &batch).unwrap_or_default() {
             state.next_seq = state.next_seq.max(message.seq + 1);
             if !is_settled(first_seq, message.seq, 0, marks.as_ref()) {
                 state.count += 1;
@@ -61,6 +64,7 @@ pub(super) fn lane(txn: &ReadTransaction, lane: u64) -> Result<LaneState, redb::
 /// How far a stream reaches.
 pub(super) fn log(txn: &ReadTransaction, lane: u64) -> Result<LogState, redb::Error> {
     let batches = txn.open_table(BATCHES)?;
+    let parts = parts::open(txn)?;
     let blocks = blocks(&txn.open_table(BLOCKS)?, lane, 0, |_| ())?;
     let first_batch = batches.range((lane, 0)..=(lane, u64::MAX))?.next().transpose()?.map(|(key, _)| key.value().1);
     let first_seq = blocks.first().map(|block| block.first_seq).into_iter().chain(first_batch).min().unwrap_or(0);
@@ -74,11 +78,12 @@ pub(super) fn log(txn: &ReadTransaction, lane: u64) -> Result<LogState, redb::Er
         let (key, value) = entry?;
         let key = key.value();
         next_seq = next_seq.max(key.1.saturating_add(1));
-        open.record_bytes += value.value().len() as u64;
-        if let Some(last) = salvage(key, value.value()).unwrap_or_default().last() {
+        let batch = parts::whole(key, value.value(), parts.as_ref())?;
+        open.record_bytes += batch.len() as u64;
+        if let Some(last) = salvage(key, &batch).unwrap_or_default().last() {
             next_seq = next_seq.max(last.seq + 1);
         }
-        for part in decode_batch(key, value.value(), 0, |_| false, 1).map(|(_, parts)| parts).unwrap_or_default() {
+        for part in decode_batch(key, batch, 0, |_| false, 1).map(|(_, parts)| parts).unwrap_or_default() {
             for nth in 0..part.count {
                 open.last_time = open.last_time.max(part.arena.message(part.index + nth).enqueued_at());
             }

@@ -18,6 +18,7 @@ use super::schema::exchanges::{self, EXCHANGES};
 use super::schema::lanes::{LANES, LaneState};
 use super::schema::logs::{BLOCKS, LOGS, LogState};
 use super::schema::meta::{self, FACTS, FORMAT, Facts, KEY_CLEAN, KEY_EPOCH, KEY_JOURNAL, KEY_NEXT_QUEUE_ID, KEY_NODE};
+use super::schema::parts::PARTS;
 use super::schema::queues::{self, QUEUES};
 use super::schema::returns::{self, RETURNS};
 use super::upgrade::upgrade_1;
@@ -73,6 +74,8 @@ pub(super) fn prepare(database: &Database, file: &Path, node: u64) -> Result<(),
             info!(file = %file.display(), from = 1, to = FORMAT, "the store was brought up to date");
             Ok(())
         }
+        // What is there stays as it is.
+        Some(2) => meta::upgrade_2(database).map_err(|cause| failed("bring up to date", &cause)),
         Some(newer) => Err(StoreError::new(format!(
             "the store {} has format {newer}, which a newer release wrote; this one reads up to {FORMAT}",
             file.display()
@@ -108,6 +111,7 @@ fn initialise(database: &Database, node: u64) -> Result<(), redb::Error> {
         txn.open_table(BINDINGS)?;
         txn.open_table(LANES)?;
         txn.open_table(BATCHES)?;
+        txn.open_table(PARTS)?;
         txn.open_table(SETTLED)?;
         txn.open_table(RETURNS)?;
         txn.open_table(EARLY)?;

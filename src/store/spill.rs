@@ -23,6 +23,7 @@ use tracing::{error, warn};
 
 use super::ledger::{Batch, Known, Ledger, Ledgers};
 use super::schema::batches::{decode_batch, encode_batch, read_shape};
+use super::schema::parts;
 use super::{LaneKey, LoadReply, LoadRequest, StoreError, Waiter};
 use crate::engine::message::Arena;
 use crate::engine::queue::{Kept, QueueId, Settled, SpillTicket};
@@ -30,6 +31,8 @@ use crate::panics::StopOnPanic;
 
 /// Batches, as in the store. Which of their messages are gone is known in memory only.
 const SPILLED: TableDefinition<(u64, u64), &[u8]> = TableDefinition::new("spilled");
+/// Parts of large ones, as in the store.
+const SPILLED_PARTS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("spilled_parts");
 /// The file in the data directory.
 const FILE_NAME: &str = "leveret.spill";
 /// Octets that may wait to be written before publishers are held back. Little, since it is memory that is to be saved.
@@ -134,6 +137,7 @@ impl Place {
         };
         let txn = database.begin_write()?;
         txn.open_table(SPILLED)?;
+        txn.open_table(SPILLED_PARTS)?;
         txn.commit()?;
         Ok(database)
     }
@@ -262,6 +266,7 @@ impl Spill {
         let (lane, max_bytes) = (request.lane.get(), request.octets());
         let txn = database.begin_read()?;
         let table = txn.open_table(SPILLED)?;
+        let parts = txn.open_table(SPILLED_PARTS)?;
         let before = table.range((lane, 0)..=(lane, request.from_seq))?.next_back().transpose()?;
         let start = before.map_or(request.from_seq, |(key, _)| key.value().1);
         let (mut octets, mut found) = (0, 0);
@@ -273,8 +278,9 @@ impl Spill {
                 reply.complete_below = reply.complete_below.min(first_seq);
                 break;
             }
-            octets += value.value().len();
-            if let Some((_, loaded)) = decode_batch(key, value.value(), request.from_seq, |_| false, 0) {
+            let batch = parts::whole(key, value.value(), Some(&parts))?;
+            octets += batch.len();
+            if let Some((_, loaded)) = decode_batch(key, batch, request.from_seq, |_| false, 0) {
                 found += loaded.len();
                 let spilled = loaded.into_iter().map(|part| super::Loaded { kept: Kept::Spilled, ..part });
                 reply.loaded.extend(spilled);
@@ -420,24 +426,26 @@ impl SpillWriter {
 
     fn write(&mut self, txn: &WriteTransaction, gone: &[QueueId]) -> Result<(), redb::Error> {
         let mut table = txn.open_table(SPILLED)?;
+        let mut parts = txn.open_table(SPILLED_PARTS)?;
         for queue in gone {
             let (first, last) = (LaneKey::new(*queue, 0).get(), LaneKey::new(*queue, u8::MAX).get());
             table.retain_in((first, 0)..=(last, u64::MAX), |_, _| false)?;
+            parts::remove_lanes(&mut parts, first, last)?;
         }
         for lane in std::mem::take(&mut self.touched) {
             let Some(ledger) = self.ledgers.get_mut(&lane) else { continue };
             let key = lane.get();
             self.live -= ledger.state.count;
             let known = ledger.known();
-            let rows = ledger.close_round(|seq, last_seq| find_batch(key, seq, last_seq, &table))?;
+            let rows = ledger.close_round(|seq, last_seq| find_batch(key, seq, last_seq, &table, &parts))?;
             self.live += ledger.state.count;
             self.known.note(known, ledger.known());
             for first_seq in rows.remove.into_keys() {
-                table.remove((key, first_seq))?;
+                parts::remove(&mut table, &mut parts, (key, first_seq))?;
             }
             for runs in &rows.insert {
                 let at = encode_batch(key, runs, &mut self.scratch);
-                table.insert(at, self.scratch.as_slice())?;
+                parts::insert(&mut table, &mut parts, at, &self.scratch)?;
             }
             if ledger.state.count == 0 && ledger.early().is_empty() {
                 self.ledgers.remove(&lane);
@@ -454,12 +462,13 @@ fn find_batch(
     seq: u64,
     last_seq: u64,
     table: &impl ReadableTable<(u64, u64), &'static [u8]>,
+    parts: &impl ReadableTable<&'static [u8], &'static [u8]>,
 ) -> Result<Option<(u64, Batch)>, redb::Error> {
     let before = table.range((lane, 0)..=(lane, seq))?.rev().take(1);
     for entry in before.chain(table.range((lane, seq)..=(lane, last_seq))?) {
         let (key, value) = entry?;
         let (_, first) = key.value();
-        if let Some(shape) = read_shape(key.value(), value.value())
+        if let Some(shape) = read_shape(key.value(), &parts::whole(key.value(), value.value(), Some(parts))?)
             && seq < first + shape.span
         {
             return Ok(Some((first, Batch::on_disk(&shape, None))));

@@ -31,6 +31,7 @@ use super::schema::exchanges::{self, EXCHANGES};
 use super::schema::lanes::LANES;
 use super::schema::logs::{BLOCKS, LOGS};
 use super::schema::meta::{self, KEY_CLEAN, KEY_JOURNAL, KEY_NEXT_QUEUE_ID};
+use super::schema::parts::{self, PARTS};
 use super::schema::queues::{self, QUEUES};
 use super::schema::returns::{self, RETURNS};
 use super::shrink::Shrinker;
@@ -92,6 +93,7 @@ enum Definition {
 
 struct Tables<'txn> {
     batches: Table<'txn, (u64, u64), &'static [u8]>,
+    parts: Table<'txn, &'static [u8], &'static [u8]>,
     settled: Table<'txn, (u64, u64), &'static [u8]>,
     lanes: Table<'txn, u64, &'static [u8]>,
     returns: Table<'txn, (u64, u64), &'static [u8]>,
@@ -239,6 +241,7 @@ impl Writer {
         {
             let mut tables = Tables {
                 batches: txn.open_table(BATCHES)?,
+                parts: txn.open_table(PARTS)?,
                 settled: txn.open_table(SETTLED)?,
                 lanes: txn.open_table(LANES)?,
                 returns: txn.open_table(RETURNS)?,
@@ -375,14 +378,14 @@ impl Writer {
         let changed = !rows.is_empty();
         let counters = ledger.take_counters(changed);
         for (first_seq, has_row) in rows.remove {
-            tables.batches.remove((key, first_seq))?;
+            parts::remove(&mut tables.batches, &mut tables.parts, (key, first_seq))?;
             if has_row {
                 tables.settled.remove((key, first_seq))?;
             }
         }
         for runs in &rows.insert {
             let batch = encode_batch(key, runs, &mut self.scratch);
-            tables.batches.insert(batch, self.scratch.as_slice())?;
+            parts::insert(&mut tables.batches, &mut tables.parts, batch, &self.scratch)?;
         }
         for (first_seq, bitmap) in &rows.mark {
             let row = (key, *first_seq);
@@ -407,6 +410,7 @@ impl Writer {
         }
         let mut tables = LogTables {
             batches: txn.open_table(BATCHES)?,
+            parts: txn.open_table(PARTS)?,
             blocks: txn.open_table(BLOCKS)?,
             logs: txn.open_table(LOGS)?,
         };
@@ -517,6 +521,7 @@ fn remove_messages(txn: &WriteTransaction, id: QueueId) -> Result<(), redb::Erro
     let (first, last) = (LaneKey::new(id, 0).get(), LaneKey::new(id, u8::MAX).get());
     txn.open_table(LANES)?.retain_in(first..=last, |_, _| false)?;
     txn.open_table(BATCHES)?.retain_in((first, 0)..=(last, u64::MAX), |_, _| false)?;
+    parts::remove_lanes(&mut txn.open_table(PARTS)?, first, last)?;
     txn.open_table(SETTLED)?.retain_in((first, 0)..=(last, u64::MAX), |_, _| false)?;
     txn.open_table(RETURNS)?.retain_in((first, 0)..=(last, u64::MAX), |_, _| false)?;
     txn.open_table(DAMAGED)?.retain_in((first, 0)..=(last, u64::MAX), |_, _| false)?;
@@ -528,7 +533,7 @@ fn find_batch(lane: u64, seq: u64, last_seq: u64, tables: &Tables<'_>) -> Result
     let before = tables.batches.range((lane, 0)..=(lane, seq))?.next_back().transpose()?;
     if let Some((key, value)) = before {
         let (_, first) = key.value();
-        match read_shape(key.value(), value.value()) {
+        match shape_of(key.value(), value.value(), tables)? {
             Some(shape) if seq < first + shape.span => {
                 return Ok(Some((first, with_marks(key.value(), &shape, tables)?)));
             }
@@ -539,7 +544,7 @@ fn find_batch(lane: u64, seq: u64, last_seq: u64, tables: &Tables<'_>) -> Result
     for entry in tables.batches.range((lane, seq)..=(lane, last_seq))? {
         let (key, value) = entry?;
         let (_, first) = key.value();
-        match read_shape(key.value(), value.value()) {
+        match shape_of(key.value(), value.value(), tables)? {
             Some(shape) => return Ok(Some((first, with_marks(key.value(), &shape, tables)?))),
             None => note_damage(key.value(), value.value(), tables)?,
         }
@@ -547,8 +552,13 @@ fn find_batch(lane: u64, seq: u64, last_seq: u64, tables: &Tables<'_>) -> Result
     Ok(None)
 }
 
-fn note_damage(key: (u64, u64), value: &[u8], tables: &Tables<'_>) -> Result<(), redb::Error> {
-    let broken = examine(key, value, |_| false, || next_batch(&tables.batches, key))?;
+fn shape_of(key: (u64, u64), row: &[u8], tables: &Tables<'_>) -> Result<Option<BatchShape>, redb::Error> {
+    Ok(read_shape(key, &parts::whole(key, row, Some(&tables.parts))?))
+}
+
+fn note_damage(key: (u64, u64), row: &[u8], tables: &Tables<'_>) -> Result<(), redb::Error> {
+    let batch = parts::whole(key, row, Some(&tables.parts))?;
+    let broken = examine(key, &batch, |_| false, || next_batch(&tables.batches, key))?;
     tables.damaged.borrow_mut().push(broken);
     Ok(())
 }

@@ -73,3 +73,13 @@ fn a_store_of_format_2_opens_and_has_everything() {
 fn a_store_of_format_2_that_was_not_stopped_has_what_is_in_its_journal() {
     check("format-2-killed");
 }
+
+#[test]
+fn a_store_of_format_3_opens_and_has_everything() {
+    check("format-3-clean");
+}
+
+#[test]
+fn a_store_of_format_3_that_was_not_stopped_has_what_is_in_its_journal() {
+    check("format-3-killed");
+}

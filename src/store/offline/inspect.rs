@@ -17,6 +17,7 @@ use crate::store::recovery::Found;
 use crate::store::schema::batches::{BATCHES, SETTLED, decode_batch, decode_settled};
 use crate::store::schema::damaged::{self as table, DAMAGED};
 use crate::store::schema::meta::{Facts, KEY_NODE, read_format};
+use crate::store::schema::parts;
 use crate::store::schema::queues::QUEUES;
 use crate::store::{LaneKey, StoreError};
 
@@ -219,14 +220,15 @@ fn count(directory: &[Record]) -> Definitions {
 
 /// When the first live message of a lane came.
 fn oldest(txn: &ReadTransaction, lane: u64, head_seq: u64) -> Result<Option<u64>, redb::Error> {
-    let (batches, settled) = (txn.open_table(BATCHES)?, txn.open_table(SETTLED)?);
+    let (batches, settled, parts) = (txn.open_table(BATCHES)?, txn.open_table(SETTLED)?, parts::open(txn)?);
     for entry in batches.range((lane, 0)..=(lane, u64::MAX))? {
         let (key, value) = entry?;
         let key = key.value();
         let row = settled.get(key)?;
         let marks = row.as_ref().and_then(|row| decode_settled(key, row.value())).map(marks_of);
         let is_settled = |seq| is_settled(key.1, seq, head_seq, marks.as_ref());
-        let live = decode_batch(key, value.value(), 0, is_settled, 1).map(|(_, live)| live).unwrap_or_default();
+        let batch = parts::whole(key, value.value(), parts.as_ref())?;
+        let live = decode_batch(key, batch, 0, is_settled, 1).map(|(_, live)| live).unwrap_or_default();
         if let Some(first) = live.first() {
             return Ok(Some(first.arena.message(first.index).enqueued_at().as_millis()));
         }

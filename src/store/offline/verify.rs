@@ -21,6 +21,7 @@ use crate::store::schema::exchanges::{self, EXCHANGES};
 use crate::store::schema::lanes::{LANES, LaneState};
 use crate::store::schema::logs::{BLOCKS, LOGS, LogState, decode_block};
 use crate::store::schema::meta::Facts;
+use crate::store::schema::parts;
 use crate::store::schema::queues::{self, QUEUES};
 use crate::store::schema::returns::{self, RETURNS};
 use crate::store::{StoreError, journal};
@@ -155,11 +156,19 @@ fn read_all(database: &Database, verified: &mut Verified) {
     });
     verified.set_aside = set_aside;
     let (mut batches, mut messages, mut before) = (0, 0, (0, 0));
-    numbered(&txn, BATCHES, verified, |key, value| {
+    let parts = match parts::open(&txn) {
+        Ok(parts) => parts,
+        Err(cause) => {
+            verified.fault(parts::NAME, String::new(), format!("cannot be read: {cause}"));
+            None
+        }
+    };
+    numbered(&txn, BATCHES, verified, |key, row| {
         batches += 1;
-        let shape = read_shape(key, value).ok_or(damaged)?;
+        let batch = parts::whole(key, row, parts.as_ref()).map_err(|_| "its parts cannot be read")?;
+        let shape = read_shape(key, &batch).ok_or(damaged)?;
         messages += shape.runs.iter().map(|(_, count)| count).sum::<u64>();
-        decode_batch(key, value, 0, |_| false, 1).ok_or("its records are not well-formed")?;
+        decode_batch(key, batch, 0, |_| false, 1).ok_or("its records are not well-formed")?;
         let (lane, end_seq) = std::mem::replace(&mut before, (key.0, key.1 + shape.span));
         if lane == key.0 && key.1 < end_seq { Err("it overlaps the batch before") } else { Ok(()) }
     });

@@ -2,7 +2,7 @@
 
 use redb::TableDefinition;
 
-use super::{batches, bindings, damaged, directory, early, exchanges, lanes, logs, meta, queues, returns};
+use super::{batches, bindings, damaged, directory, early, exchanges, lanes, logs, meta, parts, queues, returns};
 use crate::engine::directory::RecordKind;
 
 /// Tables whose keys are one number.
@@ -14,6 +14,6 @@ pub(in crate::store) const SEQUENCED: [TableDefinition<(u64, u64), &[u8]>; 6] =
 
 /// Tables whose keys are names.
 pub(in crate::store) fn named() -> impl Iterator<Item = TableDefinition<'static, &'static [u8], &'static [u8]>> {
-    let others = [exchanges::EXCHANGES, bindings::BINDINGS, meta::FACTS];
+    let others = [exchanges::EXCHANGES, bindings::BINDINGS, meta::FACTS, parts::PARTS];
     others.into_iter().chain(RecordKind::ALL.into_iter().map(directory::table))
 }

@@ -8,11 +8,12 @@
 //! Batches of format 1 stay as they are until their messages have gone. `span` is the distance from the first sequence number to one past the last. A
 //! run holds records (see `engine::message`) of consecutive sequence numbers, the first being key + `offset`; numbers in
 //! no run were settled before the batch was written, so batches of a lane never overlap. A batch is cut at [`BATCH_BYTES`], a little under a power of two,
-//! because redb keeps a large value in a power-of-two run of pages; a larger message stands alone.
+//! because redb keeps a large value in a power-of-two run of pages; a larger message stands alone, in parts (`parts`).
 //!
 //! Table `settled`: which messages of a batch have gone since, one bit each from the batch's first sequence number on.
 //! Same key, a sealed record. Absent while none has, or while those that have lie below the lane's `head_seq`.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -35,6 +36,8 @@ pub(in crate::store) const BATCH_BYTES: usize = 64 * 1024 - 512;
 const FORMAT: u8 = 2;
 /// Its checksum says nothing of the key.
 const FORMAT_1: u8 = 1;
+/// The row only stands for a batch that is in parts (`parts`).
+pub(super) const SPLIT: u8 = 3;
 const HEADER: usize = 9;
 const RUN_HEADER: usize = 12;
 
@@ -45,6 +48,11 @@ pub(in crate::store) struct BatchRun {
     pub(in crate::store) arena: Arc<Arena>,
     pub(in crate::store) index: u32,
     pub(in crate::store) count: u32,
+}
+
+/// The checksum of a row under this key; `content` begins with its format.
+pub(super) fn row_checksum(key: (u64, u64), content: &[u8]) -> u32 {
+    checksum(NAME, key, content)
 }
 
 /// Encodes runs of a lane as one batch, and returns its key. `out` is cleared first.
@@ -67,7 +75,7 @@ pub(in crate::store) fn encode_batch(lane: u64, runs: &[BatchRun], out: &mut Vec
     }
     out[4] = FORMAT;
     out[5..9].copy_from_slice(&narrow(end_seq - first_seq).to_be_bytes());
-    let sum = checksum(NAME, key, &out[4..]);
+    let sum = row_checksum(key, &out[4..]);
     out[0..4].copy_from_slice(&sum.to_be_bytes());
     key
 }
@@ -114,7 +122,7 @@ fn walk(
     let sum = reader.u32()?;
     let checked = reader.rest();
     let expected = match reader.u8()? {
-        FORMAT => checksum(NAME, key, checked),
+        FORMAT => row_checksum(key, checked),
         FORMAT_1 => crc32c::crc32c(checked),
         _ => return None,
     };
@@ -169,16 +177,15 @@ pub(in crate::store) fn salvage(key: (u64, u64), value: &[u8]) -> Option<Vec<Gon
 /// Decodes the live messages of a batch from `from_seq` on; `None` when it is damaged.
 pub(in crate::store) fn decode_batch(
     key: (u64, u64),
-    value: &[u8],
+    value: Cow<'_, [u8]>,
     from_seq: u64,
     is_settled: impl Fn(u64) -> bool,
     stored_under: u64,
 ) -> Option<(u64, Vec<Loaded>)> {
-    let data = Bytes::copy_from_slice(value);
     let mut offsets = Vec::new();
     let mut parts: Vec<(u64, u32, u32)> = Vec::new();
     let (_, first_seq) = key;
-    let span = walk(key, value, |offset, count, records| {
+    let span = walk(key, &value, |offset, count, records| {
         let mut at = records.start;
         for nth in 0..count {
             let seq = first_seq + offset + nth;
@@ -195,7 +202,7 @@ pub(in crate::store) fn decode_batch(
         }
         (at == records.end).then_some(())
     })?;
-    let arena = Arena::from_records(data, offsets, stored_under)?;
+    let arena = Arena::from_records(Bytes::from(value.into_owned()), offsets, stored_under)?;
     let loaded = parts
         .into_iter()
         .map(|(first_seq, index, count)| Loaded { first_seq, arena: arena.clone(), index, count, kept: Kept::Durable })
@@ -238,7 +245,7 @@ mod tests {
 
     #[test]
     fn live_messages_come_back_in_dense_runs() {
-        let (end, loaded) = decode_batch(KEY, &batch(), 101, |seq| seq == 104, 1).expect("whole");
+        let (end, loaded) = decode_batch(KEY, batch().into(), 101, |seq| seq == 104, 1).expect("whole");
         assert_eq!(end, 106);
         let got: Vec<_> = loaded
             .iter()
@@ -254,11 +261,11 @@ mod tests {
         for at in 0..whole.len() {
             let mut damaged = whole.clone();
             damaged[at] ^= 0x40;
-            assert!(decode_batch(KEY, &damaged, 0, |_| false, 1).is_none(), "octet {at}");
+            assert!(decode_batch(KEY, damaged.into(), 0, |_| false, 1).is_none(), "octet {at}");
         }
-        assert!(decode_batch(KEY, &whole[..whole.len() - 1], 0, |_| false, 1).is_none());
+        assert!(decode_batch(KEY, whole[..whole.len() - 1].into(), 0, |_| false, 1).is_none());
         for elsewhere in [(3, 101), (4, 100)] {
-            assert!(decode_batch(elsewhere, &whole, 0, |_| false, 1).is_none(), "{elsewhere:?}");
+            assert!(decode_batch(elsewhere, whole.as_slice().into(), 0, |_| false, 1).is_none(), "{elsewhere:?}");
         }
     }
 

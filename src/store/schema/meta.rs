@@ -18,7 +18,7 @@
 
 use std::collections::BTreeMap;
 
-use redb::{ReadTransaction, ReadableTable, TableDefinition, TableError, WriteTransaction};
+use redb::{Database, ReadTransaction, ReadableTable, TableDefinition, TableError, WriteTransaction};
 
 use super::seal::{Record, open};
 
@@ -28,7 +28,7 @@ pub(in crate::store) const FACTS: TableDefinition<&[u8], &[u8]> = TableDefinitio
 const NAME: &str = "facts";
 
 /// The layout that this release writes.
-pub(in crate::store) const FORMAT: u64 = 2;
+pub(in crate::store) const FORMAT: u64 = 3;
 
 const KEY_FORMAT: &str = "format";
 pub(in crate::store) const KEY_NODE: &str = "node";
@@ -126,4 +126,12 @@ pub(in crate::store) fn upgrade_1(txn: &WriteTransaction) -> Result<(), redb::Er
         }
     }
     put_format(txn, FORMAT)
+}
+
+/// From format 2 on there may be batches in parts, which releases before do not read.
+pub(in crate::store) fn upgrade_2(database: &Database) -> Result<(), redb::Error> {
+    let txn = database.begin_write()?;
+    put_format(&txn, FORMAT)?;
+    txn.commit()?;
+    Ok(())
 }

@@ -13,6 +13,7 @@ pub(super) mod exchanges;
 pub(super) mod lanes;
 pub(super) mod logs;
 pub(super) mod meta;
+pub(super) mod parts;
 pub(super) mod queues;
 pub(super) mod returns;
 pub(super) mod seal;
