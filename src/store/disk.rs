@@ -1,8 +1,6 @@
 //! The store on disk: opening, the mailbox of the thread that makes things durable, and the store's other threads.
 
 use std::fmt;
-use std::fs::File;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
@@ -10,9 +8,7 @@ use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use fs4::FileExt;
 use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
-use redb::backends::FileBackend;
 use redb::{Database, ReadableDatabase, StorageBackend};
 use tracing::{error, info};
 
@@ -239,11 +235,11 @@ impl DiskStore {
                     failed(data_dir, "cannot open", &cause)
                 }
             })?;
-        let journal = open_journal(&data_dir.join(journal::FILE_NAME)).map_err(|cause| {
+        let journal = journal::open(&data_dir.join(journal::FILE_NAME)).map_err(|cause| {
             StoreError::new(format!("cannot open {}: {cause}", data_dir.join(journal::FILE_NAME).display()))
         })?;
         let Assembled { store, database, requests, appender, writer, recovered } =
-            assemble(database, Box::new(journal), journal::CAPACITY, data_dir, seed, Box::new(on_failure))?;
+            assemble(database, journal, journal::CAPACITY, data_dir, seed, Box::new(on_failure))?;
         let shared = store.shared.clone();
         let spill = store.spill.clone();
         let spawn = |name: &str, body: Box<dyn FnOnce() + Send>| {
@@ -261,18 +257,6 @@ impl DiskStore {
         spawn("store-spill", Box::new(move || spills.run()))?;
         Ok((store, recovered))
     }
-}
-
-/// Opens the journal's file, and has the system set its place on the disk aside.
-fn open_journal(path: &Path) -> io::Result<FileBackend> {
-    let file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
-    if file.metadata()?.len() < journal::CAPACITY {
-        // Not every file system can; then a full disk is noticed when the journal is written.
-        if let Err(cause) = file.allocate(journal::CAPACITY) {
-            info!(file = %path.display(), %cause, "the place for the journal cannot be set aside");
-        }
-    }
-    FileBackend::new(file).map_err(io::Error::other)
 }
 
 /// A store, and what its threads are to work with.

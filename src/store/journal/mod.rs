@@ -8,7 +8,7 @@
 //!
 //! ```text
 //! magic 8 octets │ epoch u64 │ sequence number u64 │ payload length u64 │ crc32c of the payload u32 │ crc32c of all before u32
-//! payload (see `codec`), then nothing up to the next 4 KiB
+//! payload (see `codec`), then zeros up to the next 4 KiB
 //! ```
 //!
 //! Invariants: a record begins at a multiple of 4 KiB, so that no write touches octets that were promised; a record is
@@ -18,17 +18,24 @@
 //! Not here: who waits for what, and what a record does to the database.
 
 mod codec;
+mod direct;
 mod replay;
+mod stage;
 
 use std::collections::VecDeque;
+use std::fs::File;
 use std::io;
+use std::path::Path;
 use std::time::Duration;
 
+use fs4::FileExt;
 use redb::StorageBackend;
+use tracing::info;
 
 use super::{Op, Transaction};
 use crate::server::clock;
 use codec::Encoder;
+use stage::Stage;
 
 pub(super) use replay::scan;
 
@@ -40,9 +47,23 @@ pub(super) const CAPACITY: u64 = 16 * 1024 * 1024;
 const MAGIC: [u8; 8] = *b"LVRTJNL1";
 const HEADER: usize = 40;
 /// Records begin at multiples of this: what a disk writes as a whole.
-const ALIGNMENT: u64 = 4096;
+const PAGE: usize = 4096;
+/// The same where it is an offset in the file.
+const ALIGNMENT: u64 = PAGE as u64;
 /// Octets that are encoded before they are written.
 const CHUNK: usize = 256 * 1024;
+
+/// Opens the journal's file, and has the system set its place on the disk aside.
+pub(super) fn open(path: &Path) -> io::Result<Box<dyn StorageBackend>> {
+    let file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
+    if file.metadata()?.len() < CAPACITY {
+        // Not every file system can; then a full disk is noticed when the journal is written.
+        if let Err(cause) = file.allocate(CAPACITY) {
+            info!(file = %path.display(), %cause, "the place for the journal cannot be set aside");
+        }
+    }
+    direct::open(path, file)
+}
 
 /// Where a record lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +83,7 @@ pub(super) struct Journal {
     next_seq: u64,
     /// Records that the database does not have yet, in order.
     live: VecDeque<Extent>,
-    scratch: Vec<u8>,
+    stage: Stage,
     last_sync: Duration,
 }
 
@@ -90,7 +111,7 @@ impl Journal {
             head: 0,
             next_seq,
             live: VecDeque::new(),
-            scratch: Vec::new(),
+            stage: Stage::default(),
             last_sync: Duration::ZERO,
         })
     }
@@ -153,39 +174,42 @@ impl Journal {
         Ok(fits)
     }
 
-    /// Writes payload and header; returns the payload's length.
+    /// Writes payload and header; returns the payload's length. A record in several pieces gets its first page last.
     fn write<'a>(&mut self, start: u64, ops: impl Iterator<Item = &'a Op>) -> io::Result<u64> {
-        let mut out = std::mem::take(&mut self.scratch);
+        let mut stage = std::mem::take(&mut self.stage);
+        stage.clear();
+        stage.append(|out| out.extend([0; HEADER]));
         let mut encoder = Encoder::default();
-        let (mut payload_len, mut crc) = (0, 0);
-        // What stands in front of the payload in `out`: the place of the header, once.
-        let mut skip = HEADER;
-        out.clear();
-        out.resize(skip, 0);
+        let mut crc = 0;
+        // How far what is staged is in the checksum, and what was written before it.
+        let (mut summed, mut written) = (HEADER, 0);
+        let mut first_page = None;
         for op in ops {
-            encoder.put(op, &mut out);
-            if out.len() >= CHUNK {
-                self.file.write(start + HEADER as u64 + payload_len, &out[skip..])?;
-                crc = crc32c::crc32c_append(crc, &out[skip..]);
-                payload_len += (out.len() - skip) as u64;
-                out.clear();
-                skip = 0;
+            stage.append(|out| encoder.put(op, out));
+            if stage.len() >= CHUNK {
+                crc = crc32c::crc32c_append(crc, &stage.octets()[summed..]);
+                first_page.get_or_insert_with(|| stage.octets()[..PAGE].to_vec());
+                let pages = stage.len() / PAGE * PAGE;
+                self.file.write(start + written, &stage.octets()[..pages])?;
+                stage.drop_front(pages);
+                summed = stage.len();
+                written += pages as u64;
             }
         }
-        crc = crc32c::crc32c_append(crc, &out[skip..]);
-        let rest_at = start + HEADER as u64 + payload_len - skip as u64;
-        payload_len += (out.len() - skip) as u64;
-        let header = header(self.epoch, self.next_seq, payload_len, crc);
-        if skip > 0 {
-            out[..HEADER].copy_from_slice(&header);
-        } else {
-            self.file.write(start, &header)?;
+        crc = crc32c::crc32c_append(crc, &stage.octets()[summed..]);
+        let payload_len = written + stage.len() as u64 - HEADER as u64;
+        let blank = stage.len().next_multiple_of(PAGE) - stage.len();
+        stage.append(|out| out.resize(out.len() + blank, 0));
+        if let Some(first_page) = first_page {
+            self.file.write(start + written, stage.octets())?;
+            stage.clear();
+            stage.append(|out| out.extend(first_page));
         }
-        self.file.write(rest_at, &out)?;
-        if out.capacity() > 4 * CHUNK {
-            out = Vec::new();
+        stage.octets_mut()[..HEADER].copy_from_slice(&header(self.epoch, self.next_seq, payload_len, crc));
+        self.file.write(start, stage.octets())?;
+        if stage.capacity() <= 4 * CHUNK {
+            self.stage = stage;
         }
-        self.scratch = out;
         Ok(payload_len)
     }
 }
