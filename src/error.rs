@@ -95,6 +95,8 @@ pub enum AmqpError {
     AccessRefused(String),
     /// Exchange type that does not exist.
     UnknownExchangeType(ShortString),
+    /// The same, told as RabbitMQ 3 does: the connection goes.
+    UnknownExchangeTypeV3(ShortString),
     /// A redeclaration that differs from what exists. The text is complete.
     Inequivalent(String),
     /// An argument that the entity cannot have. The text is complete.
@@ -251,7 +253,7 @@ impl AmqpError {
             | Self::NodeChannelLimit { .. }
             | Self::BadTuning(_) => ReplyCode::NOT_ALLOWED,
             Self::NotImplemented(_) => ReplyCode::NOT_IMPLEMENTED,
-            Self::UnimplementedMethod => ReplyCode::COMMAND_INVALID,
+            Self::UnimplementedMethod | Self::UnknownExchangeTypeV3(_) => ReplyCode::COMMAND_INVALID,
             Self::ChannelNotOpen | Self::ChannelAlreadyOpen | Self::UnexpectedMethod(_) => ReplyCode::CHANNEL_ERROR,
             Self::UnexpectedFrame(_) => ReplyCode::UNEXPECTED_FRAME,
             Self::BadFrame(_) => ReplyCode::FRAME_ERROR,
@@ -324,7 +326,9 @@ impl fmt::Display for AmqpError {
             Self::InternalExchange { exchange, vhost } => {
                 write!(f, "cannot publish to internal exchange '{exchange}' in vhost '{vhost}'")
             }
-            Self::UnknownExchangeType(kind) => write!(f, "unknown exchange type '{kind}'"),
+            Self::UnknownExchangeType(kind) | Self::UnknownExchangeTypeV3(kind) => {
+                write!(f, "unknown exchange type '{kind}'")
+            }
             Self::AccessRefused(text)
             | Self::VhostRefused(text)
             | Self::Inequivalent(text)

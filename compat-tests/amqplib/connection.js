@@ -67,6 +67,60 @@ async function login() {
   }
 }
 
+/** Every option that amqplib has: in an object instead of an address, and of the socket. */
+async function options() {
+  const { hostname, port, username, password, pathname } = new URL(url);
+  const address = {
+    protocol: "amqp",
+    hostname,
+    port: Number(port) || 5672,
+    username: decodeURIComponent(username) || "guest",
+    password: decodeURIComponent(password) || "guest",
+    vhost: pathname.slice(1) || "/",
+    locale: "en_US",
+    frameMax: 16_384,
+    channelMax: 3,
+    heartbeat: 30,
+    maxFrameSize: 16_384,
+  };
+  const socket = {
+    noDelay: true,
+    keepAlive: true,
+    keepAliveDelay: 10_000,
+    timeout: 10_000,
+    clientProperties: {
+      connection_name: "compat",
+      product: "compat",
+      nested: { list: [1, "two", true, null], table: {} },
+      when: { "!": "timestamp", value: 1_700_000_000 },
+    },
+    credentials: amqp.credentials.plain(address.username, address.password),
+  };
+  const connection = await amqp.connect(address, socket);
+  const { frameMax, channelMax, heartbeat } = connection.connection;
+  assert.deepEqual([frameMax, channelMax, heartbeat], [16_384, 3, 30]);
+  await checkAlive(connection);
+  await Promise.all([connection.createChannel(), connection.createChannel(), connection.createChannel()]);
+  await assert.rejects(async () => connection.createChannel(), /No channels left to allocate/);
+  await connection.updateSecret(Buffer.from(address.password), "nothing to renew");
+  await connection.close();
+
+  // Without heartbeats, and without limits, as far as the broker agrees.
+  const unlimited = await amqp.connect({ ...address, heartbeat: 0, frameMax: 0, channelMax: 0, maxFrameSize: undefined });
+  assert.equal(unlimited.connection.heartbeat, 0);
+  assert.ok(unlimited.connection.frameMax > 0, "the broker has a limit for frames");
+  await checkAlive(unlimited);
+  await unlimited.close();
+  // Without a certificate there is nobody whom EXTERNAL could log in.
+  await assert.rejects(amqp.connect(address, { credentials: amqp.credentials.external() }));
+  // Several hosts are the user's affair: the first is not there.
+  let found;
+  for (const host of [{ ...address, port: 1 }, address]) {
+    found ??= await amqp.connect(host).catch((error) => assert.equal(error.code, "ECONNREFUSED"));
+  }
+  await found.close();
+}
+
 async function tuning() {
   const connection = await amqp.connect(
     changed((other) => {
@@ -121,6 +175,7 @@ async function connectionException() {
 run(async () => {
   await serverProperties();
   await login();
+  await options();
   await tuning();
   await manyChannels();
   await connectionException();

@@ -7,7 +7,7 @@ import subprocess
 import time
 
 import pika
-from pika.exceptions import AMQPConnectionError
+from pika.exceptions import AMQPConnectionError, ConnectionBlockedTimeout
 
 from support import URL, Inbox, connect, drain, equal, run, unique_queue, wait_for_ready
 
@@ -73,6 +73,16 @@ def blocked():
         watching = connect()
         equal(drain(watching.channel(), queue), [], "nothing is taken meanwhile, and who only consumes is served")
         watching.close()
+        # Who does not want to wait for the end of it.
+        parameters = pika.URLParameters(URL)
+        parameters.blocked_connection_timeout = 1
+        impatient = pika.BlockingConnection(parameters)
+        impatient.channel().basic_publish("", "no such queue", b"not waited for")
+        try:
+            while True:
+                impatient.process_data_events(time_limit=1)
+        except ConnectionBlockedTimeout:
+            pass
     finally:
         from_runner("BROKER_CTL", "set_vm_memory_high_watermark", "0.6")
     while len(told) < 2:

@@ -4,6 +4,8 @@
 
 # How long they wait for statistics, in ms: Leveret's are there at once.
 export TEST_STATS_DELAY=100
+# How many times each property is tried: 256 starts of a program, as the crate has it, take half a minute each, and no broker is asked.
+export PROPTEST_CASES=16
 
 # copy_crate SUITE MANIFEST CRATE VERSION: its sources, which cargo fetches with the package of that manifest.
 copy_crate() {
@@ -34,7 +36,8 @@ crate_tests() {
     --no-default-features "${features[@]}" --test integration "$@"
 }
 
-# crate_suite SUITE RESULTS: all of them but those that expectations.toml has as skipped.
+# crate_suite SUITE RESULTS: all of them but those that expectations.toml has as skipped. Those that want TLS are ignored unless
+# somebody asks for them.
 crate_suite() {
   local known name left_out=()
   known=$(crate_tests "$1" -- --list | sed -n 's/: test$//p')
@@ -42,7 +45,7 @@ crate_suite() {
     left_out+=(--skip "$name")
     printf 'skip\t%s\t\n' "$name" >>"$2"
   done < <(not_to_run "$1" <<<"$known")
-  cargo_results "$2" < <(crate_tests "$1" -- --test-threads 1 --format pretty --exact "${left_out[@]}" 2>&1)
+  cargo_results "$2" < <(crate_tests "$1" -- --include-ignored --test-threads 1 --format pretty --exact "${left_out[@]}" 2>&1)
 }
 
 # cargo_results RESULTS [by-file]: from what tests print that cargo runs one after the other; with the names of their files
@@ -69,9 +72,24 @@ cargo_results() {
   done
 }
 
-# What the scripts of the crates prepare a node with (bin/ci/before_build.sh).
+# HTTPS beside HTTP, as the tests of it want.
+config_for_crates() {
+  local dir=$scratch/tls
+  printf '%s\n' 'cluster_name = rabbitmq@localhost' 'management.ssl.ip = 127.0.0.1' 'management.ssl.port = 15671' \
+    "management.ssl.certfile = $dir/broker.pem" "management.ssl.keyfile = $dir/broker.key" "management.ssl.cacertfile = $dir/ca.pem" \
+    'management.ssl.verify = verify_peer' 'management.ssl.fail_if_no_peer_cert = false'
+}
+
+# What the scripts of the crates prepare a node with (bin/ci/before_build.sh and before_build_tls.sh), with the certificates under
+# the names that tls-gen gives them.
 set_up_for_crates() {
-  local vhost
+  local vhost dir=$scratch/tls
+  export TLS_CERTS_DIR=$scratch/certs
+  mkdir -p -- "$TLS_CERTS_DIR"
+  cp -- "$dir/ca.pem" "$TLS_CERTS_DIR/ca_certificate.pem" && cp -- "$dir/guest.pem" "$TLS_CERTS_DIR/client_certificate.pem" &&
+    cp -- "$dir/guest.key" "$TLS_CERTS_DIR/client_key.pem" || return 1
+  openssl pkcs12 -export -in "$dir/guest.pem" -inkey "$dir/guest.key" -certfile "$dir/ca.pem" -passout pass: \
+    -out "$TLS_CERTS_DIR/client_identity.p12" || return 1
   rabbitmqctl add_user rust3 rust3 && rabbitmqctl set_permissions -p / rust3 '.*' '.*' '.*' || return 1
   for vhost in rust/http/api/client rust/rabbitmqadmin; do
     rabbitmqctl add_vhost "$vhost" && rabbitmqctl set_permissions -p "$vhost" guest '.*' '.*' '.*' || return 1

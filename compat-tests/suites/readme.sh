@@ -30,19 +30,16 @@ write_readme() {
 }
 
 client_rows() {
-  local name about pass fail skip result
+  local name about
   for name in $(known_clients); do
     about=$(call_or "$name" "${name}_about")
-    if [[ ! -f $results/client-$name.tsv ]]; then
+    if [[ ! -f $results/client-$name.leveret.tsv ]]; then
       former_row "$about" "programs"
       continue
     fi
-    read -r pass fail skip < <(counts "$results/client-$name.tsv")
-    result="$pass pass"
-    if ((fail > 0)); then result+=", $fail fail"; fi
-    if ((skip > 0)); then result+=", $skip not run"; fi
     # shellcheck disable=SC2016
-    printf '| %s | %s | programs of `compat-tests/%s` | %s |\n' "$about" "$(call_or '' "${name}_version")" "$name" "$result"
+    printf '| %s | %s | programs of `compat-tests/%s` | %s |\n' "$about" "$(call_or '' "${name}_version")" "$name" \
+      "$(results_of "client-$name")"
   done
 }
 
@@ -54,10 +51,14 @@ suite_rows() {
       former_row "$about" 'its own tests'
       continue
     fi
-    printf '| %s | %s | its own tests | %s' "$about" "$(cat -- "$results/$name.version")" "$(result_of "$results/$name.leveret.tsv")"
-    if [[ -f $results/$name.rabbitmq.tsv ]]; then printf ' (RabbitMQ: %s)' "$(result_of "$results/$name.rabbitmq.tsv")"; fi
-    printf ' |\n'
+    printf '| %s | %s | its own tests | %s |\n' "$about" "$(cat -- "$results/$name.version")" "$(results_of "$name")"
   done
+}
+
+# results_of NAME: with Leveret and, where there is such a result, with RabbitMQ.
+results_of() {
+  result_of "$results/$1.leveret.tsv"
+  if [[ -f $results/$1.rabbitmq.tsv ]]; then printf ' (RabbitMQ: %s)' "$(result_of "$results/$1.rabbitmq.tsv")"; fi
 }
 
 # result_of RESULTS

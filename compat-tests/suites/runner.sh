@@ -60,10 +60,14 @@ run_suite_against() {
   printf '%s: %s (%s)\n' "$label" "$(counts_in_words "$file.tsv")" "$(cat -- "$file.seconds")"
 }
 
-# isolated COMMAND...: with a network of its own, which has only a loopback interface, if that may be had.
+# isolated COMMAND...: with a network of its own, if that may be had. It has a loopback interface and, where the system can make
+# one, another with the address 192.0.2.1, which leads nowhere: for tests that want a client from elsewhere.
 isolated() {
   # shellcheck disable=SC2016
-  local up='ip link set lo up && exec "$@"'
+  local up='ip link set lo up || exit
+    { ip link add outside type veth peer name beyond && ip link set outside up && ip link set beyond up &&
+      ip address add 192.0.2.1/32 dev outside; } 2>/dev/null
+    exec "$@"'
   if unshare --net bash -c "$up" - true 2>/dev/null; then
     unshare --net bash -c "$up" - "$@"
   elif unshare --map-root-user --net bash -c "$up" - true 2>/dev/null; then

@@ -24,6 +24,8 @@ pub struct Death<'a> {
     pub at: Timestamp,
     /// A history that a client sent is continued, as in RabbitMQ 3.
     pub trusts_clients: bool,
+    /// `CC` goes, as in RabbitMQ 3 from what is routed by its queue's own key.
+    pub drops_copies: bool,
 }
 
 /// The copy that goes to the dead-letter exchange.
@@ -71,6 +73,9 @@ pub fn bury(message: &Message<'_>, death: &Death<'_>) -> DeadLetter {
         set_death(&mut headers, "first", message, death);
     }
     set_death(&mut headers, "last", message, death);
+    if death.drops_copies {
+        headers.remove("CC");
+    }
     let array = deaths.into_iter().map(FieldValue::Table).collect();
     headers.insert(ShortString::from_static(X_DEATH), FieldValue::Array(array));
     properties.headers = Some(headers);
@@ -197,7 +202,7 @@ mod tests {
     fn bury_at(properties: &[u8], broker_deaths: bool, queue: &'static str, reason: DeathReason) -> DeadLetter {
         let arena = arena(properties, broker_deaths);
         let queue = &ShortString::from_static(queue);
-        bury(&arena.message(0), &Death { queue, reason, at: NOW, trusts_clients: false })
+        bury(&arena.message(0), &Death { queue, reason, at: NOW, trusts_clients: false, drops_copies: false })
     }
 
     fn deaths(letter: &DeadLetter) -> Vec<(String, String, i64)> {
@@ -253,7 +258,7 @@ mod tests {
         let sent = bury_at(&[0, 0], false, "q", DeathReason::Rejected);
         let arena = arena(&sent.properties, false);
         let queue = &ShortString::from_static("q");
-        let death = Death { queue, reason: DeathReason::Rejected, at: NOW, trusts_clients: true };
+        let death = Death { queue, reason: DeathReason::Rejected, at: NOW, trusts_clients: true, drops_copies: false };
         assert_eq!(deaths(&bury(&arena.message(0), &death)), [entry("q", "rejected", 2)]);
     }
 
@@ -271,7 +276,7 @@ mod tests {
         let properties = encode(&BasicProperties { headers: Some(headers), ..BasicProperties::default() });
         let arena = arena(&properties, false);
         let queue = &ShortString::from_static("a");
-        let death = Death { queue, reason: DeathReason::Expired, at: NOW, trusts_clients: true };
+        let death = Death { queue, reason: DeathReason::Expired, at: NOW, trusts_clients: true, drops_copies: false };
         let letter = bury(&arena.message(0), &death);
         assert_eq!(deaths(&letter), [entry("a", "expired", 4), entry("b", "expired", 1)]);
     }

@@ -92,7 +92,8 @@ mod tests {
     fn die(arena: &Arc<Arena>, queue: &'static str) -> Vec<u8> {
         let queue = ShortString::from_static(queue);
         let at = Timestamp::from_millis(5_000);
-        let death = Death { queue: &queue, reason: DeathReason::Rejected, at, trusts_clients: false };
+        let death =
+            Death { queue: &queue, reason: DeathReason::Rejected, at, trusts_clients: false, drops_copies: false };
         bury(&arena.message(0), &death).properties
     }
 

@@ -118,10 +118,12 @@ impl Registry {
         let Some(exchange) = &settings.dead_letter_exchange else { return };
         let now = clock::now();
         let trusts_clients = self.config.compat == Compat::V3;
+        let own_key = settings.dead_letter_routing_key.as_ref().map(|key| key.as_bytes().to_vec());
+        let drops_copies = trusts_clients && own_key.is_some();
         for (_, message) in run.messages() {
-            let letter = bury(&message, &Death { queue: &cell.name, reason, at: now, trusts_clients });
+            let death = Death { queue: &cell.name, reason, at: now, trusts_clients, drops_copies };
+            let letter = bury(&message, &death);
             let DeadLetter { properties, barred, keys } = &letter;
-            let own_key = settings.dead_letter_routing_key.as_ref().map(|key| key.as_bytes().to_vec());
             let keys: Vec<&[u8]> = match &own_key {
                 Some(key) => vec![key],
                 None => keys.iter().map(Vec::as_slice).collect(),

@@ -496,6 +496,39 @@ fn a_dead_letter_consumer_gets_the_message_at_once() {
 }
 
 #[test]
+fn with_the_rules_of_3_13_a_letter_by_its_queues_key_loses_cc() {
+    if is_oracle() {
+        return; // A broker of this test's own.
+    }
+    for (compat, cc) in [(leveret::Compat::V3, false), (leveret::Compat::V4, true)] {
+        let broker = TestBroker::start_with(leveret::Config { compat, ..leveret::Config::for_tests() });
+        let mut client = broker.open();
+        let dead = client.temporary_queue(1);
+        let by_own_key = client.temporary_queue_with(1, to_queue(&dead));
+        let by_its_keys = client.temporary_queue_with(1, table([("x-dead-letter-exchange", long("amq.fanout"))]));
+        client.bind(1, &dead, "amq.fanout", "");
+        for (queue, kept) in [(&by_own_key, cc), (&by_its_keys, true)] {
+            let headers = table([("CC", FieldValue::Array(vec![long("elsewhere")])), ("other", long("x"))]);
+            let properties = BasicProperties { headers: Some(headers), ..BasicProperties::default() };
+            client.publish_with(1, "", queue, &properties, "x");
+            let tag = client.get(1, queue).tag();
+            client.reject(1, tag, false);
+            let letter = client.wait_get(1, &dead);
+            let headers = headers_of(&letter);
+            assert_eq!(
+                (headers.get("CC").is_some(), headers.get("other").is_some()),
+                (kept, true),
+                "{compat:?} {queue}"
+            );
+            let keys = FieldValue::Array(vec![long(queue), long("elsewhere")]);
+            assert_eq!(*deaths(&letter)[0].field("routing-keys"), keys);
+        }
+        drop(client);
+        broker.stop();
+    }
+}
+
+#[test]
 fn with_the_rules_of_3_13_a_history_sent_by_a_client_is_continued() {
     if is_oracle() {
         return; // A broker of this test's own; the oracle always does so.

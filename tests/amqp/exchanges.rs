@@ -3,7 +3,8 @@
 use leveret_protocol::{FieldTable, Method, basic, exchange, queue};
 
 use crate::support::{
-    Client, consume, exclusive, int, is_oracle, long, passive_exchange, publish_to, s, table, unique, wait_until,
+    Client, TestBroker, consume, exclusive, int, is_oracle, long, passive_exchange, publish_to, s, table, unique,
+    wait_until,
 };
 
 fn declare(name: &str, kind: &str) -> exchange::Declare {
@@ -74,6 +75,19 @@ fn an_unknown_type_is_refused() {
     } else {
         client.expect_channel_close(1, 406, "unknown exchange type 'bogus'", (40, 10));
     }
+}
+
+#[test]
+fn with_the_rules_of_3_13_an_unknown_type_ends_the_connection() {
+    if is_oracle() {
+        return; // A broker of this test's own; the oracle always does so.
+    }
+    let config = leveret::Config { compat: leveret::Compat::V3, ..leveret::Config::for_tests() };
+    let broker = TestBroker::start_with(config);
+    let mut client = broker.open();
+    client.send(1, declare("x", "bogus"));
+    client.expect_connection_close(503, "unknown exchange type 'bogus'", (40, 10));
+    broker.stop();
 }
 
 #[test]

@@ -6,13 +6,14 @@ use lapin::{
     Connection, ConnectionProperties, Result,
     options::BasicConsumeOptions,
     types::FieldTable,
-    uri::{AMQPUri, AMQPUserInfo},
+    uri::{AMQPUri, AMQPUserInfo, SASLMechanism},
 };
 
 use crate::support::{Scene, assert_refused, close, declare_durable, drain, publish};
 
 pub(crate) async fn connection(scene: &Scene) -> Result<()> {
     login(scene).await?;
+    mechanisms(scene).await?;
     tuning(scene).await?;
     many_channels(scene).await?;
     connection_exception(scene).await
@@ -36,6 +37,33 @@ async fn login(scene: &Scene) -> Result<()> {
     missing_vhost.vhost = String::from("no-such-vhost");
     let refused = Connection::connect_uri(missing_vhost, ConnectionProperties::default()).await;
     assert_refused(refused, 530, "NOT_ALLOWED - vhost no-such-vhost not found");
+    Ok(())
+}
+
+async fn mechanisms(scene: &Scene) -> Result<()> {
+    for mechanism in [SASLMechanism::Plain, SASLMechanism::AMQPlain] {
+        let mut address = uri(scene);
+        address.query.auth_mechanism = Some(mechanism);
+        address.query.connection_timeout = Some(10_000);
+        // The slash of the default vhost is encoded in an address.
+        assert_eq!(address.to_string().parse(), Ok(address.clone()));
+        let described = ConnectionProperties::default()
+            .with_locale("en_US".into())
+            .with_connection_name("compat".into())
+            .with_client_property("product".into(), "compat".into())
+            .with_client_property("empty".into(), "".into());
+        let connection = Connection::connect_uri(address.clone(), described).await?;
+        let status = connection.status();
+        assert_eq!((status.connected(), status.username()), (true, address.authority.userinfo.username));
+        connection.update_secret("guest".into(), "nothing to renew".into()).await?;
+        let channel = connection.create_channel().await?;
+        channel.close(200, "OK".into()).await?;
+        close(&connection).await?;
+    }
+    // Without a certificate there is nobody whom EXTERNAL could log in.
+    let mut external = uri(scene);
+    external.query.auth_mechanism = Some(SASLMechanism::External);
+    assert!(Connection::connect_uri(external, ConnectionProperties::default()).await.is_err());
     Ok(())
 }
 

@@ -10,6 +10,8 @@ mod contents;
 mod dead_letter;
 mod orders;
 mod publishing;
+mod recovery;
+mod rpc;
 mod support;
 mod survival;
 mod tls;
@@ -20,16 +22,20 @@ use std::{env, process::ExitCode, sync::Arc, time::Duration};
 use support::Scene;
 
 /// The programs that need no argument.
-const PROGRAMS: [&str; 11] = [
+const PROGRAMS: [&str; 15] = [
+    "blocked",
     "confirms",
     "connection",
     "consumers",
     "contents",
     "dead_letter",
     "exchanges",
+    "large_body",
     "order_retry",
     "queues",
+    "recovery",
     "returns",
+    "rpc",
     "tls",
     "transactions",
 ];
@@ -76,15 +82,19 @@ async fn main() -> ExitCode {
 async fn run(program: String, count: u32, scene: Arc<Scene>) -> lapin::Result<()> {
     let scene = scene.as_ref();
     match program.as_str() {
+        "blocked" => recovery::blocked(scene).await,
         "confirms" => publishing::confirms(scene).await,
         "connection" => connection::connection(scene).await,
         "consumers" => consuming::consumers(scene).await,
         "contents" => contents::contents(scene).await,
         "dead_letter" => dead_letter::dead_letter(scene).await,
         "exchanges" => topology::exchanges(scene).await,
+        "large_body" => contents::large_body(scene).await,
         "order_retry" => orders::order_retry(scene).await,
         "queues" => topology::queues(scene).await,
+        "recovery" => recovery::recovery(scene).await,
         "returns" => publishing::returns(scene).await,
+        "rpc" => rpc::rpc(scene).await,
         "survive_check" => survival::check(scene, count).await,
         "survive_publish" => survival::publish(scene, count).await,
         "tls" => tls::tls(scene).await,

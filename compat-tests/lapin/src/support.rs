@@ -3,6 +3,7 @@
 use std::{
     env,
     hash::{BuildHasher, RandomState},
+    process::{Command, Stdio},
     sync::Mutex,
     time::Duration,
 };
@@ -185,4 +186,16 @@ pub(crate) fn assert_refused<T>(result: Result<T>, code: u16, text: &str) {
     let ErrorKind::ProtocolError(error) = error.kind() else { panic!("expected {code} {text}, got: {error}") };
     assert_eq!(error.get_id(), code, "{error}");
     assert!(error.get_message().as_str().contains(text), "expected {text}, got: {error}");
+}
+
+/// Runs a command that the runner gives in the environment; false if it gives none.
+pub(crate) fn from_runner(variable: &str, arguments: &[&str]) -> bool {
+    let given = env::var(variable).unwrap_or_default();
+    let mut words = given.split_whitespace();
+    let Some(program) = words.next() else { return false };
+    let mut command = Command::new(program);
+    command.args(words).args(arguments).stdin(Stdio::null()).stdout(Stdio::null());
+    let status = command.status().unwrap_or_else(|cause| panic!("{variable}: {cause}"));
+    assert!(status.success(), "{variable} {arguments:?}: {status}");
+    true
 }

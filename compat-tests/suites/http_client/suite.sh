@@ -14,6 +14,6 @@ http_client_lacks() {
 
 http_client_version() { crate_version rabbitmq_http_client; }
 http_client_install() { fetch_crate http_client rabbitmq_http_client; }
-http_client_config() { printf 'cluster_name = rabbitmq@localhost\n'; }
+http_client_config() { config_for_crates; }
 http_client_prepare() { set_up_for_crates; }
 http_client_run() { crate_suite http_client "$1"; }

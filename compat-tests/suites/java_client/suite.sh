@@ -39,11 +39,17 @@ java_client_source() {
   tar -xzf "$archive" -C "$home/source" --strip-components=1
 }
 
-# The TLS tests want a listener on 5671. Where RabbitMQ's releases differ, the tests expect what 3.x does.
+# The TLS tests want a listener on 5671, and LoopbackUsers one whose clients come from elsewhere. Where RabbitMQ's releases differ,
+# the tests expect what 3.x does.
 java_client_config() {
   local dir=$scratch/tls
   printf '%s\n' 'listeners.ssl.1 = 127.0.0.1:5671' "ssl_options.certfile = $dir/broker.pem" "ssl_options.keyfile = $dir/broker.key" \
     "ssl_options.cacertfile = $dir/ca.pem" 'ssl_options.verify = verify_peer' 'ssl_options.fail_if_no_peer_cert = false'
+  if ip -oneline address show dev outside 2>/dev/null | grep -qF 192.0.2.1; then
+    printf '%s\n' 'listeners.tcp.outside = 192.0.2.1:5672'
+    # With one in the file, Leveret has none by itself.
+    if [[ $1 == leveret ]]; then printf '%s\n' 'listeners.tcp.local4 = 127.0.0.1:5672' 'listeners.tcp.local6 = ::1:5672'; fi
+  fi
   if [[ $1 == leveret ]]; then printf '%s\n' 'initial_frame_max = 4096' 'compat = 3.13'; fi
 }
 
@@ -51,7 +57,7 @@ java_client_config() {
 java_client_prepare() {
   local dir=$scratch/tls
   export JAVA_CLIENT_BROKER=$1 JAVA_CLIENT_CONTROL=$scratch/control JAVA_CLIENT_CTL=$RABBITMQCTL
-  export JAVA_CLIENT_CONFIG=$scratch/leveret.conf
+  export JAVA_CLIENT_CONFIG=$scratch/leveret.conf JAVA_CLIENT_INPUT=$data_dir/input
   mkdir -p -- "$JAVA_CLIENT_CONTROL"
   openssl pkcs12 -export -in "$dir/guest.pem" -inkey "$dir/guest.key" -out "$dir/keycert.p12" -passout pass:changeme &&
     keytool -importcert -noprompt -file "$dir/ca.pem" -keystore "$dir/ca.keystore" -storepass bunnies -alias server1 &&

@@ -7,6 +7,6 @@ rabbitmqadmin_v2_about() { printf '[rabbitmqadmin](https://crates.io/crates/rabb
 rabbitmqadmin_v2_lacks() { lacks_command cargo cc; }
 rabbitmqadmin_v2_version() { crate_version rabbitmqadmin; }
 rabbitmqadmin_v2_install() { fetch_crate rabbitmqadmin_v2 rabbitmqadmin; }
-rabbitmqadmin_v2_config() { printf 'cluster_name = rabbitmq@localhost\n'; }
+rabbitmqadmin_v2_config() { config_for_crates; }
 rabbitmqadmin_v2_prepare() { set_up_for_crates; }
 rabbitmqadmin_v2_run() { crate_suite rabbitmqadmin_v2 "$1"; }

@@ -125,8 +125,10 @@ pub(super) const KEYS: &[Key] = &[
         name: "compat",
         form: "`4.x` or `3.13`",
         about: "whose rules count where RabbitMQ's releases differ and clients can feel it. With `3.13` an `x-death` header \
-                that a client sends is continued instead of replaced, and a late ack closes the channel also for quorum \
-                queues, whose consumer is cancelled otherwise. Leveret's own key",
+                that a client sends is continued instead of replaced, a dead letter that goes by its queue's own routing \
+                key loses its `CC` header, an unknown exchange type closes the connection (503) instead of the channel \
+                (406), and a late ack closes the channel also for quorum queues, whose consumer is cancelled otherwise. \
+                Leveret's own key",
         counts: Counts::AtStart,
         set: |settings, given| {
             settings.config.compat = given.one_of(&[("3.13", Compat::V3), ("4.x", Compat::V4)])?;

@@ -6,6 +6,7 @@ use leveret_protocol::{ChannelId, FieldTable, ShortString, exchange, queue};
 
 use super::session::{Progress, Session};
 use super::streaming::not_by_streams;
+use crate::config::Compat;
 use crate::engine::directory::{Access, Resource, Right};
 use crate::engine::exchange::Destination;
 use crate::engine::queue::QueueType;
@@ -48,7 +49,13 @@ impl Session {
             };
             let access = self.access();
             self.registry.check_exchange_limit(&self.vhost, &record.name)?;
-            self.registry.declare_exchange(&self.vhost, record, &access, self.now, &self.waiter)?
+            let declared = self.registry.declare_exchange(&self.vhost, record, &access, self.now, &self.waiter);
+            declared.map_err(|error| match error {
+                AmqpError::UnknownExchangeType(kind) if self.registry.config.compat == Compat::V3 => {
+                    AmqpError::UnknownExchangeTypeV3(kind)
+                }
+                error => error,
+            })?
         };
         if !no_wait {
             self.send_durable(id, exchange::DeclareOk {}, ticket);
