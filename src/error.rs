@@ -271,6 +271,12 @@ impl AmqpError {
         }
     }
 
+    /// What RabbitMQ 3 answers in its place.
+    #[must_use]
+    pub fn as_in_v3(self) -> Self {
+        if let Self::UnknownExchangeType(kind) = self { Self::UnknownExchangeTypeV3(kind) } else { self }
+    }
+
     /// Whether the close method names no method: framing errors and limits are nobody's fault.
     pub const fn blames_no_method(&self) -> bool {
         matches!(

@@ -31,7 +31,7 @@ import org.junit.runner.notification.RunListener;
  */
 public final class Suite {
     private static final String PREFIX = "com.rabbitmq.";
-    private static final long PATIENCE_MS = 60_000;
+    private static final long PATIENCE_MS = 180_000;
     private static final int AGAIN = 3;
     private static final int MESSAGE_LENGTH = 300;
     /** Loads the broker until its process ends; in none of the suites that the authors run. */

@@ -23,6 +23,9 @@ java_client_install() {
     touch -- "$installed"
 }
 
+# A quarter of an hour on an idle machine, and longer where the broker has not been optimised or restarts slowly.
+java_client_minutes() { printf 60; }
+
 # The sources, with lists of Debian's source packages of its own: the machine's need not have any. Of the package's files only
 # that of the client's authors is needed.
 java_client_source() {

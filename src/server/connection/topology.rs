@@ -50,11 +50,9 @@ impl Session {
             let access = self.access();
             self.registry.check_exchange_limit(&self.vhost, &record.name)?;
             let declared = self.registry.declare_exchange(&self.vhost, record, &access, self.now, &self.waiter);
-            declared.map_err(|error| match error {
-                AmqpError::UnknownExchangeType(kind) if self.registry.config.compat == Compat::V3 => {
-                    AmqpError::UnknownExchangeTypeV3(kind)
-                }
-                error => error,
+            declared.map_err(|error| match self.registry.config.compat {
+                Compat::V3 => error.as_in_v3(),
+                Compat::V4 => error,
             })?
         };
         if !no_wait {
