@@ -19,10 +19,11 @@
     reason = "a benchmark needs a clock and prints rates"
 )]
 
-use std::ffi::OsString;
+#[path = "support/mod.rs"]
+mod support;
+
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -31,6 +32,8 @@ use leveret_protocol::{
     ChannelId, FieldTable, LongString, Method, PROTOCOL_HEADER, ShortString, basic, channel, connection,
 };
 use serde_json::Value;
+use support::client::{CHANNEL, FRAME_MAX, short};
+use support::{Broker, binary};
 
 const QUEUES: usize = 100_000;
 /// Each of so many queues has messages.
@@ -38,8 +41,6 @@ const FILLED: usize = 20;
 const MESSAGES: usize = 10;
 /// Queues with a consumer.
 const CONSUMED: usize = 500;
-const FRAME_MAX: u32 = 131_072;
-const CHANNEL: ChannelId = ChannelId::new(1);
 /// Messages a second of steady traffic.
 const STEADY: &str = "20000";
 /// The largest import at once: the body of a request has a limit.
@@ -56,7 +57,7 @@ fn main() {
     let parts: Vec<&str> = arguments.iter().map(String::as_str).filter(|part| part.parse::<usize>().is_err()).collect();
     let wanted = |part: &str| parts.is_empty() || parts.contains(&part);
     let dir = tempfile::tempdir().expect("a directory");
-    let mut broker = Broker::start(dir.path());
+    let mut broker = Broker::start_managed(dir.path());
     let empty = settled(&broker);
     import(&broker, "queues", queues, |nth| {
         format!(r#"{{"name":"{}","vhost":"/","durable":true,"auto_delete":false,"arguments":{{}}}}"#, name(nth))
@@ -71,7 +72,7 @@ fn main() {
     if wanted("start") {
         let with_bindings = settled(&broker);
         drop(broker);
-        broker = Broker::start(dir.path());
+        broker = Broker::start_managed(dir.path());
         println!("start with them: {:.2} s until it serves a connection", broker.start.as_secs_f64());
         let again = settled(&broker);
         let each = |from: u64, to: u64| to.saturating_sub(from) / queues as u64;
@@ -91,8 +92,8 @@ fn main() {
         std::thread::sleep(SETTLED);
         let before = broker.cpu();
         std::thread::sleep(IDLE);
-        let used = broker.cpu().checked_sub(before).unwrap_or_default();
-        println!("idle for {} s: {:.2} s of CPU", IDLE.as_secs(), used.as_secs_f64());
+        let used = (broker.cpu() - before).total_us();
+        println!("idle for {} s: {:.2} s of CPU", IDLE.as_secs(), used as f64 / 1e6);
     }
     if wanted("requests") {
         requests(&broker, queues, "quiet", None);
@@ -116,77 +117,7 @@ fn mib(octets: u64) -> String {
 /// The memory of a broker that has come to rest.
 fn settled(broker: &Broker) -> u64 {
     std::thread::sleep(SETTLED);
-    broker.status("VmRSS:")
-}
-
-fn binary() -> OsString {
-    std::env::var_os("LEVERET_BENCH_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_leveret").into())
-}
-
-/// The broker. Dropping it kills it.
-struct Broker {
-    child: Child,
-    amqp: SocketAddr,
-    api: SocketAddr,
-    metrics: SocketAddr,
-    /// How long it took until it served a connection.
-    start: Duration,
-}
-
-impl Broker {
-    fn start(dir: &Path) -> Self {
-        let free = || TcpListener::bind("127.0.0.1:0").expect("there is a free port");
-        let ports = [free(), free(), free()];
-        let [amqp, api, metrics] = ports.map(|port| port.local_addr().expect("it is bound"));
-        let begun = Instant::now();
-        let child = Command::new(binary())
-            .args(["server", "--listen", &amqp.to_string(), "--management-listen", &api.to_string()])
-            .args(["--prometheus-listen", &metrics.to_string(), "--data-dir"])
-            .arg(dir)
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("the broker starts");
-        // It may listen long before it serves.
-        let serves = || {
-            let mut stream = TcpStream::connect(amqp)?;
-            stream.write_all(&PROTOCOL_HEADER)?;
-            stream.read_exact(&mut [0])
-        };
-        while serves().is_err() {
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        Self { child, amqp, api, metrics, start: begun.elapsed() }
-    }
-
-    /// A line of the process's status in octets; 0 when it is gone.
-    fn status(&self, line: &str) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
-        let line = status.lines().find_map(|known| known.strip_prefix(line));
-        let kib: u64 = line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0);
-        kib * 1024
-    }
-
-    /// Has the system forget the peak of memory.
-    fn forget_peak(&self) {
-        std::fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5").expect("it is our process");
-    }
-
-    /// CPU time so far.
-    fn cpu(&self) -> Duration {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("it runs");
-        let after_name = stat.rsplit_once(')').expect("its name is in parentheses").1;
-        let ticks = after_name.split_whitespace().skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("a number"));
-        // A tick is 10 ms on every system in use.
-        Duration::from_millis(ticks.sum::<u64>() * 10)
-    }
-}
-
-impl Drop for Broker {
-    fn drop(&mut self) {
-        // It may be gone already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+    broker.resident()
 }
 
 /// A connection that speaks HTTP.
@@ -266,10 +197,6 @@ fn import(broker: &Broker, what: &str, count: usize, record: impl Fn(usize) -> S
         took += Http::open(broker.api).ask("POST", "/api/definitions", body.as_bytes());
     }
     println!("import of {count} {what}: {:.2} s", took.as_secs_f64());
-}
-
-fn short(name: &str) -> ShortString {
-    ShortString::try_from(name.as_bytes()).expect("a short name")
 }
 
 /// A connection that has sent all this on its channel, and takes whatever comes.
@@ -389,12 +316,12 @@ fn requests(broker: &Broker, queues: usize, load: &str, rate: Option<&str>) {
     for request in all_requests(queues) {
         let mut http = request.http(broker);
         http.ask("GET", &request.path, b"");
-        let before = broker.status("VmRSS:");
+        let before = broker.resident();
         broker.forget_peak();
         let cpu = broker.cpu();
         let mut times: Vec<Duration> = (0..request.times).map(|_| http.ask("GET", &request.path, b"")).collect();
         // That of messages is in it too, where there are any.
-        let cpu = broker.cpu().saturating_sub(cpu).as_secs_f64() * 1000.0 / request.times as f64;
+        let cpu = (broker.cpu() - cpu).total_us() as f64 / 1000.0 / request.times as f64;
         times.sort_unstable();
         let at = |part: usize| times[(times.len() * part / 100).min(times.len() - 1)].as_secs_f64() * 1000.0;
         println!(
@@ -403,7 +330,7 @@ fn requests(broker: &Broker, queues: usize, load: &str, rate: Option<&str>) {
             at(50),
             at(99),
             http.body.len() as f64 / 1e6,
-            broker.status("VmHWM:").saturating_sub(before) / 1024 / 1024,
+            broker.peak().saturating_sub(before) / 1024 / 1024,
         );
     }
     if let Some(perf) = &mut load_on {

@@ -29,6 +29,7 @@ use hdrhistogram::Histogram;
 use leveret::engine::message::{Arena, ArenaBuilder, Body, MessageParts, Timestamp};
 use leveret::engine::queue::{Kept, QueueId, Settled};
 use leveret::engine::vhost::{Change, QueueRecord};
+use leveret::perf::proc_stat::own_threads_cpu_time;
 use leveret::store::disk::DiskStore;
 use leveret::store::{LaneKey, Op, Store, Ticket, Transaction, Waiter};
 use leveret_protocol::{FieldTable, ShortString};
@@ -131,16 +132,7 @@ fn arena(count: u64, body: &[u8]) -> Arc<Arena> {
 
 /// CPU seconds of this process's threads whose name begins so.
 fn thread_seconds(name: &str) -> f64 {
-    let mut ticks = 0;
-    for task in std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten() {
-        let Ok(stat) = std::fs::read_to_string(task.path().join("stat")) else { continue };
-        let Some((head, fields)) = stat.rsplit_once(')') else { continue };
-        if head.split_once('(').is_some_and(|(_, found)| found.starts_with(name)) {
-            let fields: Vec<u64> = fields.split_whitespace().skip(11).take(2).filter_map(|f| f.parse().ok()).collect();
-            ticks += fields.iter().sum::<u64>();
-        }
-    }
-    ticks as f64 / 100.0
+    own_threads_cpu_time(name).total_us() as f64 / 1e6
 }
 
 /// MiB a second of plain writes of so many octets, each with fdatasync: into a file that grows, and into one that exists.

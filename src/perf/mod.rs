@@ -20,7 +20,7 @@ mod latency;
 mod load;
 mod messages;
 mod outstanding;
-mod proc_stat;
+pub mod proc_stat;
 mod progress;
 mod publisher;
 mod report;

@@ -15,9 +15,18 @@ const TICK_US: u64 = 10_000;
 
 /// CPU time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct CpuTime {
-    pub(super) user_us: u64,
-    pub(super) system_us: u64,
+pub struct CpuTime {
+    /// In the programs themselves, in µs.
+    pub user_us: u64,
+    /// In the kernel on their behalf, in µs.
+    pub system_us: u64,
+}
+
+impl CpuTime {
+    /// Both in µs.
+    pub const fn total_us(self) -> u64 {
+        self.user_us + self.system_us
+    }
 }
 
 impl Sub for CpuTime {
@@ -43,19 +52,19 @@ impl Sum for CpuTime {
 
 /// Memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[expect(clippy::struct_field_names, reason = "the unit comes last")]
-pub(super) struct Memory {
+pub struct Memory {
     /// The most that was ever resident (`VmHWM`).
-    pub(super) high_water_kib: u64,
+    pub high_water_kib: u64,
     /// What is resident.
-    pub(super) resident_kib: u64,
+    pub resident_kib: u64,
     /// What of it belongs to no file.
-    pub(super) anonymous_kib: u64,
+    pub anonymous_kib: u64,
 }
 
 impl Memory {
     /// The larger of each.
-    pub(super) fn max(self, other: Self) -> Self {
+    #[must_use]
+    pub fn max(self, other: Self) -> Self {
         Self {
             high_water_kib: self.high_water_kib.max(other.high_water_kib),
             resident_kib: self.resident_kib.max(other.resident_kib),
@@ -75,13 +84,36 @@ impl Sum for Memory {
 }
 
 /// CPU time of this process so far; zero where there is no `/proc`.
-pub(super) fn own_cpu_time() -> CpuTime {
+pub fn own_cpu_time() -> CpuTime {
     let stat = fs::read_to_string("/proc/self/stat").ok();
     stat.and_then(|text| Stat::parse(&text)).map(|stat| stat.cpu).unwrap_or_default()
 }
 
+/// CPU time of one process so far, without its children that live; none if it is gone.
+pub fn cpu_time(pid: u32) -> Option<CpuTime> {
+    Stat::parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?).map(|stat| stat.cpu)
+}
+
+/// CPU time of those threads of this process whose names begin so.
+pub fn own_threads_cpu_time(name: &str) -> CpuTime {
+    let tasks = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    let stats = tasks.filter_map(|task| fs::read_to_string(task.path().join("stat")).ok());
+    let is_meant = |line: &String| line.split_once('(').is_some_and(|(_, found)| found.starts_with(name));
+    stats.filter(is_meant).filter_map(|line| Stat::parse(&line)).map(|stat| stat.cpu).sum()
+}
+
+/// Memory of one process; zeros if it is gone.
+pub fn memory(pid: u32) -> Memory {
+    fs::read_to_string(format!("/proc/{pid}/status")).map(|text| parse_memory(&text)).unwrap_or_default()
+}
+
+/// Has the system forget the most that was resident of a process ([`Memory::high_water_kib`]).
+pub fn forget_high_water(pid: u32) -> io::Result<()> {
+    fs::write(format!("/proc/{pid}/clear_refs"), "5")
+}
+
 /// CPU time so far and memory now of a process and its descendants.
-pub(super) fn tree_usage(pid: u32) -> Result<(CpuTime, Memory), PerfError> {
+pub fn tree_usage(pid: u32) -> Result<(CpuTime, Memory), PerfError> {
     let failed = |source| PerfError::BrokerProcess { pid, source };
     let processes = processes().map_err(failed)?;
     let tree = descendants(pid, &processes);
@@ -127,10 +159,6 @@ fn descendants(root: u32, processes: &[Process]) -> BTreeSet<u32> {
             return tree;
         }
     }
-}
-
-fn memory(pid: u32) -> Memory {
-    fs::read_to_string(format!("/proc/{pid}/status")).map(|text| parse_memory(&text)).unwrap_or_default()
 }
 
 /// The fields of `/proc/PID/stat` that matter here.
@@ -190,6 +218,17 @@ mod tests {
         let processes = [process(9, 7), process(7, 5), process(5, 1), process(6, 1), process(1, 0)];
         assert_eq!(descendants(5, &processes), BTreeSet::from([5, 7, 9]));
         assert_eq!(descendants(4, &processes), BTreeSet::new());
+    }
+
+    #[test]
+    fn the_most_that_was_resident_can_be_forgotten() {
+        let own = std::process::id();
+        drop(std::hint::black_box(vec![1_u8; 64 << 20]));
+        let before = memory(own).high_water_kib;
+        forget_high_water(own).expect("this process may forget");
+        assert!(memory(own).high_water_kib < before);
+        assert_eq!(own_threads_cpu_time("no thread has this name"), CpuTime::default());
+        assert!(cpu_time(own).is_some());
     }
 
     #[test]

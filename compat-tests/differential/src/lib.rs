@@ -23,5 +23,5 @@ mod script;
 mod session;
 mod text;
 
-pub use oracle::{Managed, start_managed};
+pub use oracle::{Managed, Plain, start_managed, start_plain};
 pub use run::{Options, run};

@@ -68,11 +68,11 @@ impl Oracle {
 
     /// Starts a node and waits until it serves.
     pub(crate) fn start() -> Result<Self, String> {
-        Self::start_with(None)
+        Self::start_with(PLUGINS, "collect_statistics_interval = 60000\n")
     }
 
-    /// The same, with the management API on this port.
-    fn start_with(management: Option<u16>) -> Result<Self, String> {
+    /// The same, with these plugins and these lines of configuration.
+    fn start_with(plugins: &str, settings: &str) -> Result<Self, String> {
         let directory = tempfile::tempdir().map_err(|cause| format!("no temporary directory: {cause}"))?;
         let [port, distribution, epmd_port] = free_ports()?;
         let epmd = Command::new("epmd")
@@ -83,7 +83,7 @@ impl Oracle {
             .spawn()
             .map_err(|cause| format!("epmd does not start: {cause}"))?;
         let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let mut own = start_server(directory, epmd, [port, distribution, epmd_port], management)?;
+        let mut own = start_server(directory, epmd, [port, distribution, epmd_port], plugins, settings)?;
         let deadline = Instant::now() + START_PATIENCE;
         while own.eval("rabbit:is_running()").as_deref() != Ok("true") {
             if let Ok(Some(status)) = own.server.try_wait() {
@@ -161,20 +161,14 @@ fn start_server(
     directory: tempfile::TempDir,
     epmd: Child,
     [port, distribution, epmd_port]: [u16; 3],
-    management: Option<u16>,
+    plugins: &str,
+    settings: &str,
 ) -> Result<Own, String> {
     let path = directory.path();
     let write = |name: &str, text: &str| {
         std::fs::write(path.join(name), text).map_err(|cause| format!("cannot write {name}: {cause}"))
     };
-    let (plugins, settings) = match management {
-        None => (PLUGINS.to_owned(), "collect_statistics_interval = 60000\n".to_owned()),
-        Some(port) => (
-            PLUGINS.replace('[', "[rabbitmq_management,"),
-            format!("management.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {port}\n"),
-        ),
-    };
-    write("plugins", &plugins)?;
+    write("plugins", plugins)?;
     write("rabbitmq.conf", &format!("{settings}log.console = false\n"))?;
     let log = std::fs::File::create(path.join("stderr")).map_err(|cause| format!("no log: {cause}"))?;
     let mut server = Command::new(SERVER)
@@ -266,13 +260,40 @@ pub struct Managed {
     _node: Oracle,
 }
 
+/// A RabbitMQ node as it comes: no plugins, nothing configured but where its data lies. It ends when it is dropped.
+pub struct Plain {
+    /// Where it listens for AMQP.
+    pub amqp: SocketAddr,
+    /// Its process, or the parent of it.
+    pub pid: u32,
+    /// What it says that it is.
+    pub version: String,
+    _node: Oracle,
+}
+
+/// Starts a RabbitMQ node as it comes; `None` where Debian's package is missing.
+pub fn start_plain() -> Result<Option<Plain>, String> {
+    if !Oracle::is_installed() {
+        return Ok(None);
+    }
+    let node = Oracle::start_with("[].\n", "")?;
+    let pid = match &node.node {
+        Node::Own(own) => own.lock().unwrap_or_else(PoisonError::into_inner).server.id(),
+        Node::Running(_) => return Err("the node was not started here".to_owned()),
+    };
+    let version = node.eval("rabbit_misc:version()")?.trim_matches('"').to_owned();
+    Ok(Some(Plain { amqp: node.addr, pid, version, _node: node }))
+}
+
 /// Starts a RabbitMQ node with its management API; `None` where Debian's package is missing.
 pub fn start_managed() -> Result<Option<Managed>, String> {
     if !Oracle::is_installed() {
         return Ok(None);
     }
     let [port] = free_ports()?;
-    let node = Oracle::start_with(Some(port))?;
+    let plugins = PLUGINS.replace('[', "[rabbitmq_management,");
+    let settings = format!("management.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {port}\n");
+    let node = Oracle::start_with(&plugins, &settings)?;
     let management = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     Ok(Some(Managed { management, amqp: node.addr, _node: node }))
 }
