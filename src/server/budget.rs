@@ -5,6 +5,9 @@
 //! stored anyway), and the sweeper visits them all, those that nobody uses too: the other half is for what comes while the
 //! disk writes; visits that change nothing become rare. The nearer that, the less a queue keeps ahead of its consumers.
 //!
+//! Before it comes to that, from a quarter of the budget on, publishers wait a moment for consumers that take
+//! (`connection/restraint`).
+//!
 //! The figures are atomics: a queue reports under its lock, when it changed by more than [`NOTE_BYTES`].
 
 use std::sync::Arc;
@@ -88,6 +91,17 @@ impl Budget {
         self.used() > self.limit
     }
 
+    /// Whether so much is in memory that publishers had better wait for consumers that take.
+    #[inline]
+    pub(super) fn is_tight(&self) -> bool {
+        self.used() > self.limit / 2
+    }
+
+    /// Whether they may go on.
+    pub(super) fn is_relaxed(&self) -> bool {
+        self.used() <= self.limit / 4
+    }
+
     /// Octets that a queue keeps ahead of its cursor.
     #[inline]
     pub(super) fn window(&self) -> usize {
@@ -151,6 +165,7 @@ mod tests {
         assert_eq!(budget.window(), WINDOW_BYTES);
         budget.note(&mut one, 24 << 20);
         assert_eq!((budget.window(), budget.is_exceeded()), (1 << 20, false));
+        assert!(budget.is_tight() && !budget.is_relaxed());
         budget.note(&mut other, 9 << 20);
         assert_eq!((budget.window(), budget.is_exceeded(), budget.used()), (WINDOW_MIN_BYTES, true, 33 << 20));
         budget.note(&mut one, (24 << 20) - 1);
@@ -158,5 +173,6 @@ mod tests {
         budget.change(&mut one, 0);
         budget.change(&mut other, 0);
         assert_eq!((budget.used(), budget.window()), (0, WINDOW_BYTES));
+        assert!(budget.is_relaxed() && !budget.is_tight());
     }
 }

@@ -109,6 +109,9 @@ impl CellState {
     }
 }
 
+/// Octets in memory that a queue's consumers have to take before its publishers need to bring more.
+const MUCH_BYTES: usize = 256 * 1024;
+
 /// A queue with its lock.
 #[derive(Debug)]
 pub(super) struct QueueCell {
@@ -268,6 +271,11 @@ impl QueueCell {
             Body::Queue(queue) => Some(look(queue)),
             Body::Stream(_) => None,
         }
+    }
+
+    /// Whether it has consumers, and more in memory for them than they take in a moment.
+    pub(super) fn has_much_to_take(&self) -> bool {
+        self.read(|queue| queue.consumer_count() > 0 && queue.resident_bytes() > MUCH_BYTES).unwrap_or(false)
     }
 
     /// What it holds.

@@ -391,6 +391,11 @@ impl Queue {
         self.lanes.iter().map(Lane::unacked).sum()
     }
 
+    /// A number that rises with every message that a consumer is given for the first time.
+    pub fn taken(&self) -> u64 {
+        self.lanes.iter().map(Lane::delivered_below).sum()
+    }
+
     /// How many consumers it has.
     pub fn consumer_count(&self) -> usize {
         self.consumers.len()

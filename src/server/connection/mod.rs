@@ -8,7 +8,8 @@
 //! ```
 //!
 //! Each turn takes what waits in the outbox, reads what the socket has, works through all whole frames, then writes once.
-//! Back-pressure is a task that stops reading: while its own output is not taken, or while the store has too much to write.
+//! Back-pressure is a task that stops reading: while its own output is not taken, while the store has too much to write, or for
+//! a moment while consumers take what it published (`restraint`).
 //!
 //! A client that publishes while a resource alarm is in effect is blocked: after the first content header or body frame
 //! nothing is read or processed, not even a close, until all alarms have ended. What goes out goes on: deliveries, confirms,
@@ -26,6 +27,7 @@ mod marked;
 mod output;
 mod publishing;
 mod reply_to;
+mod restraint;
 mod rights;
 mod session;
 mod streaming;
@@ -61,6 +63,7 @@ use facts::ConnectionFacts;
 use handshake::Opened;
 use output::{Output, Traffic};
 use publishing::{Batch, RouteCache};
+use restraint::Restraint;
 use rights::Rights;
 use session::{Failure, Progress, Session};
 
@@ -172,6 +175,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut socket: S, arri
         close_requested: None,
         exclusive: Vec::new(),
         limit_freed: false,
+        crowded: None,
         partial: false,
         last_ticket: Ticket::NONE,
         events: Vec::new(),
@@ -193,6 +197,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut socket: S, arri
         phase: Phase::Running,
         durable: Ticket::NONE,
         heartbeat: Heartbeat::new(limits.heartbeat_seconds),
+        restraint: Restraint::default(),
         timer: Box::pin(tokio::time::sleep(CLOSE_TIMEOUT)),
     };
     driver.reset_timer();
@@ -264,6 +269,7 @@ struct Driver<S> {
     phase: Phase,
     durable: Ticket,
     heartbeat: Heartbeat,
+    restraint: Restraint,
     timer: Pin<Box<Sleep>>,
 }
 
@@ -387,7 +393,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         }
         let waits = self.session.waiting_get.is_some() || !self.parked.is_empty();
         let saturated = self.session.is_held_back();
-        !full && !waits && !saturated && !self.session.blocked
+        !full && !waits && !saturated && !self.session.blocked && !self.restraint.is_on()
     }
 
     /// Reads more at once while reads fill the buffer, less when they do not.
@@ -421,6 +427,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         match self.session.on_frames(data) {
             Ok((used, progress)) => {
                 self.session.end_turn();
+                if let Some(cell) = self.session.crowded.take()
+                    && self.restraint.begin(clock::instant(), cell)
+                {
+                    self.reset_timer();
+                }
                 match progress {
                     Progress::Open => {}
                     Progress::Waiting => self.parked = data.slice(used..),
@@ -545,6 +556,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         {
             self.close(&failure);
         }
+        if self.restraint.deadline().is_some_and(|look_at| Instant::from_std(look_at) <= now) {
+            self.restraint.look(now.into_std(), &self.session.registry.budget);
+        }
         if self.heartbeat.half.is_some() && self.heartbeat.next <= now {
             // Whoever is not read cannot be heard.
             self.heartbeat.read |= self.session.blocked;
@@ -566,6 +580,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             && let Some(due) = self.session.acks_due
         {
             next = next.min(Instant::from_std(due));
+        }
+        if let Some(look_at) = self.restraint.deadline() {
+            next = next.min(Instant::from_std(look_at));
         }
         if let Phase::Closing { deadline, .. } | Phase::Ending { deadline } = self.phase {
             next = next.min(deadline);

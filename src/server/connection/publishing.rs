@@ -516,6 +516,9 @@ impl Session {
                 self.partial |= origins.is_empty();
             }
         }
+        if self.registry.budget.is_tight() && self.crowded.is_none() {
+            self.crowded = targets.cells.iter().find(|cell| cell.has_much_to_take()).cloned();
+        }
     }
 
     /// Settles the confirms of this turn: nacks at once, acks when `ticket` is durable.

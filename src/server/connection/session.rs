@@ -117,6 +117,8 @@ pub(super) struct Session {
     pub(super) exclusive: Vec<QueueId>,
     /// A channel's shared limit has room again.
     pub(super) limit_freed: bool,
+    /// A queue that this turn published to while much is in memory; its consumers may take some of it soon.
+    pub(super) crowded: Option<Arc<QueueCell>>,
     /// A queue refused a message that no confirm tells of.
     pub(super) partial: bool,
     /// The last ticket that this connection waits for.
