@@ -62,6 +62,8 @@ pub(super) struct RouteCache {
     version: u64,
     /// The last route: length of the exchange's name, the name, the key.
     last: Option<(Vec<u8>, Arc<Targets>, usize)>,
+    /// Room for the next one.
+    scratch: Vec<u8>,
     /// Written in the same way; with the number of the exchange in `exchanges`.
     by_key: HashMap<Vec<u8>, (Arc<Targets>, usize)>,
     /// One `Targets` for each set of queues, so that groups can be told apart by address.
@@ -101,7 +103,8 @@ impl RouteCache {
             self.exchanges.select(*number);
             return Ok(targets.clone());
         }
-        let mut route = Vec::with_capacity(1 + exchange.len() + key.len());
+        let mut route = std::mem::take(&mut self.scratch);
+        route.clear();
         route.push(u8::try_from(exchange.len()).unwrap_or(u8::MAX));
         route.extend_from_slice(exchange);
         route.extend_from_slice(key);
@@ -125,7 +128,9 @@ impl RouteCache {
             (targets, number)
         };
         self.exchanges.select(number);
-        self.last = Some((route, targets.clone(), number));
+        if let Some((before, ..)) = self.last.replace((route, targets.clone(), number)) {
+            self.scratch = before;
+        }
         Ok(targets)
     }
 
