@@ -1,12 +1,12 @@
 //! A broker under load, and what came of it.
 
-use std::process::{Command, Stdio};
+use std::net::SocketAddr;
 
 use leveret_differential::{Plain, start_plain};
 use serde_json::Value;
 
 use crate::scenarios::{Per, Scenario};
-use crate::support::{Broker, binary};
+use crate::support::{Broker, load};
 
 /// How long a run is.
 #[derive(Clone, Copy)]
@@ -17,7 +17,7 @@ pub(crate) struct Length {
 
 /// A broker that runs.
 pub(crate) struct Peer {
-    url: String,
+    amqp: SocketAddr,
     pid: u32,
     _running: Running,
 }
@@ -43,8 +43,8 @@ impl Peer {
     pub(crate) fn leveret() -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let broker = Broker::start(dir.path());
-        let (url, pid) = (format!("amqp://guest:guest@{}/%2f", broker.amqp), broker.pid());
-        Self { url, pid, _running: Running::Leveret { _broker: broker, _dir: dir } }
+        let (amqp, pid) = (broker.amqp, broker.pid());
+        Self { amqp, pid, _running: Running::Leveret { _broker: broker, _dir: dir } }
     }
 
     /// RabbitMQ and its version, if it is installed.
@@ -55,22 +55,14 @@ impl Peer {
             return None;
         };
         let version = node.version.clone();
-        let url = format!("amqp://guest:guest@{}/%2f", node.amqp);
-        Some((Self { url, pid: node.pid, _running: Running::RabbitMq(node) }, version))
+        Some((Self { amqp: node.amqp, pid: node.pid, _running: Running::RabbitMq(node) }, version))
     }
 
     /// Loads the broker.
     pub(crate) fn run(&self, scenario: &Scenario, length: Length) -> Figures {
-        let output = Command::new(binary())
-            .args(["perf", "--json", "--url", &self.url, "--broker-pid", &self.pid.to_string()])
-            .args(["--size", &scenario.size.to_string()])
-            .args(["--warmup", &length.warmup.to_string(), "--duration", &length.seconds.to_string()])
-            .args(scenario.options.split_whitespace())
-            .stderr(Stdio::null())
-            .output()
-            .expect("the generator starts");
-        let report: Value = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
-        assert!(output.status.success(), "{}: {}", scenario.name, report["errors"]);
+        let Length { warmup, seconds } = length;
+        let options = format!("--size {} --warmup {warmup} --duration {seconds} {}", scenario.size, scenario.options);
+        let report = load(self.amqp, self.pid, &options);
         Figures::of(&report, scenario.per).unwrap_or_else(|| panic!("{}: no figures in {report}", scenario.name))
     }
 }

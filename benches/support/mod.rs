@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use leveret::perf::proc_stat::{self, CpuTime};
 use leveret_protocol::PROTOCOL_HEADER;
+use serde_json::Value;
 
 /// The binary to be measured: this build's, unless `LEVERET_BENCH_BINARY` names another.
 pub(crate) fn binary() -> OsString {
@@ -100,6 +101,19 @@ impl Drop for Broker {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Runs `leveret perf` with these options against a broker, and returns its report. It is an error if a message was lost.
+pub(crate) fn load(amqp: SocketAddr, pid: u32, options: &str) -> Value {
+    let output = Command::new(binary())
+        .args(["perf", "--json", "--url", &format!("amqp://guest:guest@{amqp}/%2f"), "--broker-pid", &pid.to_string()])
+        .args(options.split_whitespace())
+        .stderr(Stdio::null())
+        .output()
+        .expect("the generator starts");
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
+    assert!(output.status.success(), "{options}: {}", report["errors"]);
+    report
 }
 
 /// The middle one; of an even number the upper of the two.
