@@ -321,6 +321,7 @@ impl Session {
             return false;
         }
         let mut has_room_again = false;
+        self.output.prepare();
         self.traced = self.vhost.is_traced();
         for event in events.drain(..) {
             match event {

@@ -28,6 +28,9 @@ pub(super) struct Output {
     pieces_len: usize,
     tail: Vec<u8>,
     written: usize,
+    /// The most that `tail` held since it was given back, and what it held at most before that.
+    peak: usize,
+    usual: usize,
     gates: VecDeque<(Ticket, Vec<u8>)>,
     /// The socket may hold back what it took, as TLS does.
     unflushed: bool,
@@ -127,6 +130,7 @@ impl Output {
         socket: &mut S,
         context: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
+        self.peak = self.peak.max(self.tail.len());
         while self.len() > 0 {
             let wrote = if self.pieces.is_empty() {
                 ready!(Pin::new(&mut *socket).poll_write(context, &self.tail[self.written..]))?
@@ -176,6 +180,14 @@ impl Output {
     pub(super) fn shrink(&mut self) {
         if self.tail.is_empty() && self.tail.capacity() > IDLE_CAPACITY {
             self.tail = Vec::new();
+            self.usual = std::mem::take(&mut self.peak);
+        }
+    }
+
+    /// Makes room for what is about to come, as much as it was the last time: growing step by step copies all each time.
+    pub(super) fn prepare(&mut self) {
+        if self.tail.capacity() == 0 && self.usual > IDLE_CAPACITY {
+            self.tail.reserve_exact(self.usual);
         }
     }
 }
@@ -200,6 +212,24 @@ mod tests {
         assert_eq!(output.len(), 6);
         assert_eq!(written(&mut output), b"abCDef");
         assert_eq!(output.len(), 0);
+    }
+
+    #[test]
+    fn there_is_room_at_once_for_as_much_as_the_last_time() {
+        let mut output = Output::default();
+        output.prepare();
+        assert_eq!(output.tail.capacity(), 0);
+        output.buffer().resize(9000, 0);
+        assert_eq!(written(&mut output).len(), 9000);
+        output.shrink();
+        assert_eq!(output.tail.capacity(), 0, "an idle connection holds none");
+        output.prepare();
+        assert_eq!(output.tail.capacity(), 9000);
+        output.buffer().resize(1000, 0);
+        assert_eq!(written(&mut output).len(), 1000);
+        output.shrink();
+        output.prepare();
+        assert_eq!(output.tail.capacity(), 1000);
     }
 
     #[test]
