@@ -3,7 +3,8 @@
 //! Every queue counts its messages here, a share of each arena; what several queues share is counted for each of them.
 //! While the sum is above half of the budget, queues leave to the disk what need not survive too (below it only what is
 //! stored anyway), and the sweeper visits them all, those that nobody uses too: the other half is for what comes while the
-//! disk writes; visits that change nothing become rare. The nearer that, the less a queue keeps ahead of its consumers.
+//! disk writes, and for queues with consumers, which may ack what they have or take the rest before it is written; visits that
+//! change nothing become rare. The nearer that, the less a queue keeps ahead of its consumers.
 //!
 //! Before it comes to that, from a quarter of the budget on, publishers wait a moment for consumers that take
 //! (`connection/restraint`).
@@ -97,9 +98,15 @@ impl Budget {
         self.used() > self.limit / 2
     }
 
-    /// Whether they may go on.
-    pub(super) fn is_relaxed(&self) -> bool {
-        self.used() <= self.limit / 4
+    /// Octets that one queue may have ready before its publishers wait for its consumers.
+    pub(super) fn ready_share(&self) -> u64 {
+        let divisor = if self.used() > self.limit / 4 * 3 { 32 } else { 8 };
+        (self.limit / divisor) as u64
+    }
+
+    /// Whether the whole budget is used up, the half too that is for what consumers are about to take.
+    pub(super) fn is_exhausted(&self) -> bool {
+        self.used() / 2 > self.limit
     }
 
     /// Octets that a queue keeps ahead of its cursor.
@@ -165,14 +172,17 @@ mod tests {
         assert_eq!(budget.window(), WINDOW_BYTES);
         budget.note(&mut one, 24 << 20);
         assert_eq!((budget.window(), budget.is_exceeded()), (1 << 20, false));
-        assert!(budget.is_tight() && !budget.is_relaxed());
+        assert_eq!((budget.is_tight(), budget.ready_share()), (true, 4 << 20));
         budget.note(&mut other, 9 << 20);
         assert_eq!((budget.window(), budget.is_exceeded(), budget.used()), (WINDOW_MIN_BYTES, true, 33 << 20));
         budget.note(&mut one, (24 << 20) - 1);
         assert_eq!(one, 24 << 20, "little is not worth a word");
+        assert_eq!((budget.ready_share(), budget.is_exhausted()), (1 << 20, false));
+        budget.change(&mut one, 56 << 20);
+        assert!(budget.is_exhausted());
         budget.change(&mut one, 0);
         budget.change(&mut other, 0);
         assert_eq!((budget.used(), budget.window()), (0, WINDOW_BYTES));
-        assert!(budget.is_relaxed() && !budget.is_tight());
+        assert_eq!((budget.is_tight(), budget.ready_share()), (false, 4 << 20));
     }
 }

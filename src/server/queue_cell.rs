@@ -93,7 +93,12 @@ impl CellState {
         if !delays {
             let plan = SpillPlan {
                 window_bytes: registry.budget.window(),
-                spill_memory: registry.budget.is_exceeded() && registry.store.spills(),
+                spill_memory: registry.store.spills()
+                    && if queue.consumer_count() > 0 {
+                        registry.budget.is_exhausted()
+                    } else {
+                        registry.budget.is_exceeded()
+                    },
                 spilled: registry.store.spilled(),
             };
             queue.spill(plan, |ticket| registry.store.is_stored(ticket), fx);
@@ -109,8 +114,8 @@ impl CellState {
     }
 }
 
-/// Octets in memory that a queue's consumers have to take before its publishers need to bring more.
-const MUCH_BYTES: usize = 256 * 1024;
+/// What a message takes in memory beside its body, about.
+const RECORD_BYTES: u64 = 64;
 
 /// A queue with its lock.
 #[derive(Debug)]
@@ -273,9 +278,12 @@ impl QueueCell {
         }
     }
 
-    /// Whether it has consumers, and more in memory for them than they take in a moment.
-    pub(super) fn has_much_to_take(&self) -> bool {
-        self.read(|queue| queue.consumer_count() > 0 && queue.resident_bytes() > MUCH_BYTES).unwrap_or(false)
+    /// Whether it has consumers, and in memory more that is ready for them than so many octets.
+    pub(super) fn has_ready(&self, octets: u64) -> bool {
+        let ready = |queue: &Queue| {
+            (queue.ready_body_bytes() + RECORD_BYTES * queue.ready()).min(queue.resident_bytes() as u64)
+        };
+        self.read(|queue| queue.consumer_count() > 0 && ready(queue) > octets).unwrap_or(false)
     }
 
     /// What it holds.

@@ -481,7 +481,8 @@ impl Queue {
             || self.settings.max_length_bytes.is_some_and(|max| self.ready_body_bytes() + body_bytes > max)
     }
 
-    fn ready_body_bytes(&self) -> u64 {
+    /// Octets of the bodies that wait.
+    pub fn ready_body_bytes(&self) -> u64 {
         self.lanes.iter().map(Lane::ready_body_bytes).sum()
     }
 

@@ -522,7 +522,8 @@ impl Session {
             }
         }
         if self.registry.budget.is_tight() && self.crowded.is_none() {
-            self.crowded = targets.cells.iter().find(|cell| cell.has_much_to_take()).cloned();
+            let much = self.registry.budget.ready_share();
+            self.crowded = targets.cells.iter().find(|cell| cell.has_ready(much)).cloned();
         }
     }
 

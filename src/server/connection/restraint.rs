@@ -19,12 +19,12 @@ use crate::server::queue_cell::QueueCell;
 /// Between two looks at the queue: the resolution of the runtime's timers.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 /// How long nobody may take anything. A consumer's process that has to wait for a processor needs some of this.
-const PATIENCE: Duration = Duration::from_millis(10);
+const PATIENCE: Duration = Duration::from_millis(40);
 /// How long a pause may last.
-const PAUSE_MAX: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_millis(200);
 /// How long none is tried after a fruitless one; doubled by each that follows.
-const ABSTAIN_MIN: Duration = Duration::from_millis(100);
-const ABSTAIN_MAX: Duration = Duration::from_secs(5);
+const ABSTAIN_MIN: Duration = Duration::from_millis(400);
+const ABSTAIN_MAX: Duration = Duration::from_secs(20);
 
 /// What a connection knows of its pauses.
 #[derive(Debug, Default)]
@@ -59,7 +59,7 @@ impl Restraint {
     pub(super) fn look(&mut self, now: Instant, budget: &Budget) {
         let Some((cell, pause)) = &mut self.pause else { return };
         let taken = cell.read(Queue::taken).unwrap_or_default();
-        let is_relieved = budget.is_relaxed() || !cell.has_much_to_take();
+        let is_relieved = !cell.has_ready(budget.ready_share() / 4);
         if let Some(was_fruitful) = pause.look(now, taken, is_relieved) {
             self.record.note(now, was_fruitful);
             self.pause = None;
@@ -134,10 +134,10 @@ mod tests {
     fn a_pause_lasts_while_consumers_take_and_until_there_is_less() {
         let start = clock::instant();
         let mut pause = Pause::new(start, 100);
-        for step in 1..40 {
+        for step in 1..199 {
             assert_eq!(pause.look(start + ms(step), 100 + step, false), None, "{step} ms");
         }
-        assert_eq!(pause.look(start + ms(41), 141, true), Some(true));
+        assert_eq!(pause.look(start + ms(199), 299, true), Some(true));
     }
 
     #[test]
@@ -145,12 +145,12 @@ mod tests {
         let start = clock::instant();
         let mut pause = Pause::new(start, 7);
         assert_eq!(pause.look(start + ms(4), 8, false), None);
-        assert_eq!(pause.look(start + ms(13), 8, false), None);
-        assert_eq!(pause.look(start + ms(14), 8, false), Some(false));
+        assert_eq!(pause.look(start + ms(43), 8, false), None);
+        assert_eq!(pause.look(start + ms(44), 8, false), Some(false));
         // Nor for those that take too slowly.
         let mut pause = Pause::new(start, 0);
-        let fruitless = (1..100).find(|step| pause.look(start + ms(*step), *step, false).is_some());
-        assert_eq!(fruitless, Some(50));
+        let fruitless = (1..500).find(|step| pause.look(start + ms(*step), *step, false).is_some());
+        assert_eq!(fruitless, Some(200));
     }
 
     #[test]
@@ -160,11 +160,11 @@ mod tests {
         let mut waits = Vec::new();
         for _ in 0..8 {
             record.note(now, false);
-            let wait = (0..100).map(|step| ms(100 * step)).find(|wait| record.allows(now + *wait)).expect("some day");
+            let wait = (0..100).map(|step| ms(400 * step)).find(|wait| record.allows(now + *wait)).expect("some day");
             waits.push(wait.as_millis());
             now += wait;
         }
-        assert_eq!(waits, [100, 200, 400, 800, 1600, 3200, 5000, 5000]);
+        assert_eq!(waits, [400, 800, 1600, 3200, 6400, 12_800, 20_000, 20_000]);
         record.note(now, true);
         assert!(record.allows(now));
     }
