@@ -1,7 +1,7 @@
 //! How many instructions the broker's pieces of work take: `cargo bench --bench counts`. Needs `valgrind`.
 //!
 //! Each piece of work of `support/cases.rs` is done under callgrind, in a process of its own: once to warm up, then some times
-//! that are counted. Printed are the instructions for an item, and the change against `counts.baseline`, which is checked in;
+//! that are counted. Printed are the instructions for an item, and the change against `counts.baseline`, if there is one;
 //! other loads on the machine change nothing, other compilers and C libraries some. Words after `--` pick the cases whose names
 //! contain them; `--save` writes the baseline; `--where` also tells in which functions the instructions are.
 //!
