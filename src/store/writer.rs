@@ -34,7 +34,7 @@ use super::schema::meta::{self, KEY_CLEAN, KEY_JOURNAL, KEY_NEXT_QUEUE_ID};
 use super::schema::parts::{self, PARTS};
 use super::schema::queues::{self, QUEUES};
 use super::schema::returns::{self, RETURNS};
-use super::shrink::{MOVE_BYTES, Shrinker};
+use super::shrink::Shrinker;
 use super::{LaneKey, Op, Ticket};
 use crate::engine::directory::DirectoryChange;
 use crate::engine::queue::QueueId;
@@ -190,7 +190,7 @@ impl Writer {
         }
     }
 
-    /// Sees to it that the file becomes smaller when most of it is free.
+    /// Makes the file smaller when most of it is free.
     fn shrink(&mut self) -> Result<(), redb::Error> {
         let in_queue = |ledger: &Ledger| ledger.state.body_bytes + ledger.state.count * RECORD_OVERHEAD;
         let live = || self.ledgers.values().map(|ledger| in_queue(ledger)).sum::<u64>() + self.stream_bytes;
@@ -202,10 +202,7 @@ impl Writer {
 
     /// Whether a checkpoint would change anything.
     pub(super) fn is_dirty(&self) -> bool {
-        self.is_behind
-            || !self.touched_logs.is_empty()
-            || self.shared.repairs.are_waiting()
-            || self.shrinker.is_moving()
+        self.is_behind || !self.touched_logs.is_empty() || self.shared.repairs.are_waiting()
     }
 
     /// Whether a checkpoint is due.
@@ -253,7 +250,6 @@ impl Writer {
             for lane in std::mem::take(&mut self.touched) {
                 self.write_lane(lane, &mut tables)?;
             }
-            self.shrinker.move_some(&mut tables.batches, &mut tables.parts, MOVE_BYTES)?;
             met = tables.damaged.into_inner();
         }
         self.known.limit(&mut self.ledgers);

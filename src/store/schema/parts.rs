@@ -30,9 +30,9 @@ const ROW_BYTES: usize = BATCH_BYTES + 256;
 /// A row that stands for parts; every other one is longer.
 const SPLIT_ROW_BYTES: usize = 9;
 
-pub(in crate::store) type Rows<'txn> = Table<'txn, (u64, u64), &'static [u8]>;
+type Rows<'txn> = Table<'txn, (u64, u64), &'static [u8]>;
 type ReadParts = ReadOnlyTable<&'static [u8], &'static [u8]>;
-pub(in crate::store) type Parts<'txn> = Table<'txn, &'static [u8], &'static [u8]>;
+type Parts<'txn> = Table<'txn, &'static [u8], &'static [u8]>;
 
 fn part_key((lane, first_seq): (u64, u64), number: u32) -> [u8; 20] {
     let mut key = [0; 20];
@@ -110,24 +110,6 @@ pub(in crate::store) fn remove(
         parts.retain_in(from.as_slice()..=to.as_slice(), |_, _| false)?;
     }
     Ok(read_row(key, row).unwrap_or(row.len()))
-}
-
-/// Writes a batch again as it is; the octets that it has.
-pub(in crate::store) fn rewrite(
-    rows: &mut Rows<'_>,
-    parts: &mut Parts<'_>,
-    key: (u64, u64),
-) -> Result<usize, StorageError> {
-    let Some(row) = rows.get(key)?.map(|row| row.value().to_vec()) else { return Ok(0) };
-    rows.insert(key, row.as_slice())?;
-    let mut octets = row.len();
-    let numbers = if row.len() == SPLIT_ROW_BYTES { 0..u32::MAX } else { 0..0 };
-    for at in numbers.map(|number| part_key(key, number)) {
-        let Some(part) = parts.get(at.as_slice())?.map(|part| part.value().to_vec()) else { break };
-        parts.insert(at.as_slice(), part.as_slice())?;
-        octets += part.len();
-    }
-    Ok(octets)
 }
 
 /// Removes all parts of some lanes' batches.
