@@ -34,7 +34,7 @@ impl Client {
             locale: ShortString::from_static("en_US"),
         };
         Method::from(start_ok).encode_frame(ChannelId::ZERO, &mut octets);
-        let tune_ok = connection::TuneOk { channel_max: 0, frame_max: FRAME_MAX, heartbeat: 0 };
+        let tune_ok = connection::TuneOk { channel_max: 2047, frame_max: FRAME_MAX, heartbeat: 0 };
         Method::from(tune_ok).encode_frame(ChannelId::ZERO, &mut octets);
         let open = connection::Open { virtual_host: ShortString::from_static("/"), ..connection::Open::default() };
         Method::from(open).encode_frame(ChannelId::ZERO, &mut octets);
