@@ -1,6 +1,7 @@
 //! What deep queues cost the real binary in memory: with a budget of some MiB it takes many times that, of whatever kind and
 //! in whatever state, and gives all of it back in order. Rates are for `benches/depth`.
 
+use std::ops::Range;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -39,6 +40,13 @@ fn declare(client: &mut Client, durable: bool) -> String {
     name
 }
 
+/// Publishes messages with these numbers.
+fn send(client: &mut Client, queue: &str, all: Range<u32>, properties: &BasicProperties) {
+    let frames = all.flat_map(|nth| client.content_frames(1, publish_to("", queue), properties, &body(nth)));
+    let frames: Vec<u8> = frames.collect();
+    client.send_bytes(&frames);
+}
+
 /// A broker whose memory is looked at all the time.
 struct Deep {
     process: Process,
@@ -62,10 +70,7 @@ impl Deep {
     fn publish(&mut self, queue: &str, count: u32, properties: &BasicProperties) {
         let mut client = self.process.open();
         for first in (0..count).step_by(CHUNK as usize) {
-            let all = first..(first + CHUNK).min(count);
-            let frames = all.flat_map(|nth| client.content_frames(1, publish_to("", queue), properties, &body(nth)));
-            let frames: Vec<u8> = frames.collect();
-            client.send_bytes(&frames);
+            send(&mut client, queue, first..(first + CHUNK).min(count), properties);
             self.look();
         }
         client.wait_ready(1, queue, count);
@@ -127,6 +132,48 @@ fn unacked_messages_are_inside_the_budget_and_come_back_in_order() {
     broker.look();
     client.ack_multiple(1, u64::from(rest));
     client.close();
+}
+
+#[test]
+fn publishers_that_are_held_back_go_on_whether_consumers_take_or_not() {
+    const COUNT: u32 = 12_000;
+    if is_oracle() {
+        return;
+    }
+    let mut broker = Deep::start();
+    let mut client = broker.process.open();
+    let queue = declare(&mut client, false);
+    client.consume_no_ack(1, &queue);
+    std::thread::scope(|scope| {
+        let mut publisher = broker.process.open();
+        let queue = &queue;
+        scope.spawn(move || {
+            for first in (0..COUNT).step_by(CHUNK as usize) {
+                send(&mut publisher, queue, first..first + CHUNK, &no_properties());
+            }
+            publisher.close();
+        });
+        for expected in 0..COUNT {
+            assert_eq!(number(&client.expect_deliver(1).body), expected);
+        }
+    });
+    // One that has to take its own, and does not before all is published.
+    let queue = declare(&mut client, false);
+    client.qos(1, 100, false);
+    client.consume(1, &queue);
+    for first in (0..COUNT).step_by(CHUNK as usize) {
+        send(&mut client, &queue, first..first + CHUNK, &no_properties());
+    }
+    let mut other = broker.process.open();
+    other.wait_ready(1, &queue, COUNT - 100);
+    for expected in 0..COUNT {
+        let delivered = client.expect_deliver(1);
+        assert_eq!(number(&delivered.body), expected);
+        if expected % 50 == 49 {
+            client.ack_multiple(1, delivered.method.delivery_tag.get());
+        }
+    }
+    broker.look();
 }
 
 #[test]
