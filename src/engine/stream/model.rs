@@ -272,7 +272,9 @@ impl Model {
         let end = until.min(from_seq + 7);
         let mut loaded = Vec::new();
         for seq in from_seq.max(self.first_on_disk)..end {
-            if lose && seq >= self.stream.first_seq && !self.readers.iter().any(|reader| reader.position > seq) {
+            // What is in memory is delivered though the disk has lost it.
+            let is_on_disk_alone = seq >= self.stream.first_seq && self.stream.cache.peek(seq).is_none();
+            if lose && is_on_disk_alone && !self.readers.iter().any(|reader| reader.position > seq) {
                 self.log[as_index(seq)].lost = true;
             }
             let written = &self.log[as_index(seq)];
