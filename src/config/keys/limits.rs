@@ -121,7 +121,9 @@ pub(super) const KEYS: &[Key] = &[
         form: "octets, at least 1 MiB",
         about: "what the messages of all queues may hold in memory. From half of it on queues leave to the disk what is not \
                 needed soon, transient messages too (in `leveret.spill`, which does not survive the broker), and keep less \
-                ahead of their consumers. What is on its way to the disk, redb's caches and connections come on top \
+                ahead of their consumers. Queues with consumers leave transient messages there only when all of it is used \
+                up; before that, from a quarter on, those who publish to them are not read from for some milliseconds at a \
+                time, as long as consumers take. What is on its way to the disk, redb's caches and connections come on top \
                 ([performance.md](performance.md#depth)), and some 50 octets for each unacked message; what waits costs \
                 nothing more. More memory saves reads when consumers are far behind, and writes of transient messages that \
                 pile up for a moment. `--ephemeral` brokers have no disk to leave anything to. Leveret's own key",
