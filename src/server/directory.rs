@@ -2,6 +2,7 @@
 //!
 //! Lock order: the directory, then a vhost's state, then a queue cell.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use leveret_protocol::ShortString;
@@ -16,8 +17,8 @@ use super::registry::{Registry, VhostCell};
 use super::work::Work;
 use crate::config::Config;
 use crate::engine::directory::{
-    Directory, DirectoryChange, DirectoryError, HashingAlgorithm, PermissionRecord, Record, RecordKey, RecordKind,
-    User, VhostRecord,
+    Access, Directory, DirectoryChange, DirectoryError, HashingAlgorithm, PermissionRecord, Record, RecordKey,
+    RecordKind, User, VhostRecord,
 };
 use crate::engine::vhost::Vhost;
 use crate::error::AmqpError;
@@ -328,6 +329,26 @@ impl Registry {
         }
     }
 
+    /// What a user may do in a vhost, and of which version of the rights there that is. Its patterns are compiled once for
+    /// all connections: that takes half a millisecond and some 15 KiB.
+    pub(super) fn rights(&self, user: &ShortString, vhost: &VhostCell) -> (u64, Arc<Access>) {
+        // The version first: a change in between is seen by the next look.
+        let version = vhost.rights_version();
+        {
+            let (of, users) = &*vhost.known_rights.lock();
+            if let Some(access) = users.get(user).filter(|_| *of == version) {
+                return (version, access.clone());
+            }
+        }
+        let access = Arc::new(self.with_directory(|directory| directory.access(user, &vhost.name)));
+        let mut known = vhost.known_rights.lock();
+        if known.0 != version {
+            *known = (version, HashMap::new());
+        }
+        known.1.insert(user.clone(), access.clone());
+        (version, access)
+    }
+
     /// connection.open: takes a connection's share of the broker's, its vhost's and its user's limits, and checks that the
     /// user may enter.
     pub(super) fn admit(&self, user: &ShortString, vhost_name: &ShortString) -> Result<Admission, AmqpError> {
@@ -344,7 +365,7 @@ impl Registry {
                 "connection refused for user '{user}': user connection limit ({max}) is reached"
             ))
         })?;
-        if !self.directory.read().access(user, vhost_name).may_enter() {
+        if !self.rights(user, &vhost).1.may_enter() {
             return Err(AmqpError::VhostRefused(refused));
         }
         Ok(Admission {

@@ -4,7 +4,7 @@
 //! never a guard across an await. Definitions are handed to the store under the vhost's lock, so that the store sees them
 //! in the order in which they happened. A map's guard is dropped before anything else is locked.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -39,6 +39,9 @@ use crate::engine::vhost::{Change, ConnectionId, Declared, QueueDeclaration, Que
 use crate::error::AmqpError;
 use crate::store::{LaneKey, Op, Recovered, Store, Ticket, Transaction, Waiter};
 
+/// What users may do in a vhost, of those who asked since this version of the rights there.
+pub(super) type KnownRights = (u64, HashMap<ShortString, Arc<Access>>);
+
 /// A virtual host with its lock.
 #[derive(Debug)]
 pub(crate) struct VhostCell {
@@ -48,6 +51,8 @@ pub(crate) struct VhostCell {
     /// A copy of the state's version, to be read without the lock.
     version: AtomicU64,
     rights_version: AtomicU64,
+    /// A leaf.
+    pub(super) known_rights: Mutex<KnownRights>,
     /// What is published and delivered is copied to the trace exchange.
     traced: AtomicBool,
     /// What its connections and queues did.
@@ -66,6 +71,7 @@ impl VhostCell {
             connections: Quota::new(None),
             version: AtomicU64::new(state.version()),
             rights_version: AtomicU64::new(0),
+            known_rights: Mutex::default(),
             changed_under: AtomicU64::new(0),
             traced: AtomicBool::new(false),
             statistics: Mutex::default(),

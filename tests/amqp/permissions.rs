@@ -162,6 +162,24 @@ fn changed_rights_count_on_open_channels_at_once() {
 }
 
 #[test]
+fn changed_rights_count_for_connections_to_come() {
+    let Some(fixture) = fixture(["^a", "", ""]) else { return };
+    directory(&fixture).user("other", &[], &[]);
+    directory(&fixture).permit("/", "other", ["^c", "", ""]);
+    let other = Options { response: Some(plain("other", "other")), ..fixture.broker.options() };
+    // Rights are kept for all connections of a user: each user's for itself, and none longer than they count.
+    for (rights, own, others) in [("^a", "a1", "b1"), ("^b", "b2", "a2"), ("^a", "a3", "b3")] {
+        directory(&fixture).permit("/", USER, [rights, "", ""]);
+        for _ in 0..2 {
+            let mut client = options(&fixture).open();
+            client.call::<queue::DeclareOk>(1, declare(own));
+            check_refused(&mut client, declare(others), &format!("configure access to queue '{others}' in vhost '/'"));
+            other.clone().open().call::<queue::DeclareOk>(1, declare("c"));
+        }
+    }
+}
+
+#[test]
 fn an_impersonator_publishes_with_the_id_of_another() {
     let Some(fixture) = fixture([".*", ".*", ".*"]) else { return };
     directory(&fixture).user(USER, &["impersonator"], &[]);

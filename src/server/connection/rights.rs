@@ -16,10 +16,8 @@ pub(super) struct Rights {
 
 impl Rights {
     pub(super) fn new(registry: &Registry, user: &ShortString, vhost: &VhostCell) -> Self {
-        // The version first: a change in between is seen by the next look.
-        let version = vhost.rights_version();
-        let access = registry.with_directory(|directory| directory.access(user, &vhost.name));
-        Self { version, access: Arc::new(access) }
+        let (version, access) = registry.rights(user, vhost);
+        Self { version, access }
     }
 
     /// The rights as they are now.
