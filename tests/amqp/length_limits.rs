@@ -1,8 +1,12 @@
 //! Queues of limited length: what is dropped, refused or kept (RabbitMQ's extension).
 
-use leveret_protocol::FieldTable;
+use std::time::Duration;
 
-use crate::support::{Client, int, long, millis, table, with_headers};
+use leveret_protocol::{FieldTable, Method};
+
+use crate::support::{Client, int, long, millis, no_properties, publish_to, table, with_headers};
+
+const PATIENCE: Duration = Duration::from_secs(10);
 
 fn max_length(length: i32) -> FieldTable {
     table([("x-max-length", int(length))])
@@ -94,6 +98,30 @@ fn a_refused_publish_vanishes_without_confirms() {
     assert_eq!(client.drain(1, &queue), ["1", "2"]);
     client.enqueue(1, &queue, &["5"]);
     assert_eq!(client.drain(1, &queue), ["5"], "there is room again");
+}
+
+#[test]
+fn refusals_concern_the_channel_that_waits_for_confirms_beside_one_that_does_not() {
+    let mut client = Client::open();
+    let arguments = table([("x-max-length", int(4)), ("x-overflow", long("reject-publish"))]);
+    let queue = client.temporary_queue_with(1, arguments);
+    client.open_channel(2);
+    client.select_confirms(2);
+    // In one write: three go in, the first of two with confirms goes in, the second does not, and neither do the last.
+    let publish =
+        |client: &Client, channel| client.content_frames(channel, publish_to("", &queue), &no_properties(), b"m");
+    let frames: Vec<u8> = [1, 1, 1, 2, 1, 2, 1].iter().flat_map(|channel| publish(&client, *channel)).collect();
+    client.send_bytes(&frames);
+    let mut settled: Vec<_> = (0..2)
+        .map(|_| match client.next_on(2, PATIENCE).map(|arrived| arrived.method) {
+            Some(Method::BasicAck(ack)) => (ack.delivery_tag.get(), true),
+            Some(Method::BasicNack(nack)) => (nack.delivery_tag.get(), false),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    settled.sort_unstable();
+    assert_eq!(settled, [(1, true), (2, false)]);
+    client.expect_ready(1, &queue, 4);
 }
 
 #[test]

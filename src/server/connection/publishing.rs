@@ -221,7 +221,8 @@ struct Group {
     targets: Arc<Targets>,
     persistent: bool,
     builder: ArenaBuilder,
-    origins: Vec<Origin>,
+    /// Where each message came from, up to the last one that is to be confirmed; others come from nowhere.
+    origins: Vec<Option<Origin>>,
 }
 
 /// What a connection published in this turn and has not handed over yet, and what became of the rest.
@@ -484,8 +485,12 @@ impl Session {
             self.batch.groups.len() - 1
         };
         let group = &mut self.batch.groups[at];
+        if origin.is_some() {
+            // Other channels, which are not in confirm mode, may publish to the same queues.
+            group.origins.resize(group.builder.len(), None);
+            group.origins.push(origin);
+        }
         group.builder.push(&content.parts(traits, self.now));
-        group.origins.extend(origin);
         if group.builder.size_bytes() >= ARENA_BYTES {
             let group = self.batch.groups.swap_remove(at);
             self.hand_over(group);
@@ -514,11 +519,11 @@ impl Session {
         for cell in &targets.cells {
             let refused = cell.publish(&self.registry, &mut self.work, now, &arena, persistent);
             for index in refused {
-                match origins.get(index as usize) {
-                    Some(origin) if !self.batch.refused.contains(origin) => self.batch.refused.push(*origin),
-                    _ => {}
+                match origins.get(index as usize).copied().flatten() {
+                    Some(origin) if !self.batch.refused.contains(&origin) => self.batch.refused.push(origin),
+                    Some(_) => {}
+                    None => self.partial = true,
                 }
-                self.partial |= origins.is_empty();
             }
         }
         if self.registry.budget.is_tight() && self.crowded.is_none() {
@@ -573,6 +578,8 @@ impl Session {
 
     /// Publishes what a transaction held back; true if a queue refused some of it.
     pub(super) fn publish_held(&mut self, channel: ChannelId, held: Vec<Held>) -> bool {
+        // What other channels published is no affair of the transaction's.
+        self.flush_groups();
         self.partial = false;
         for Held { targets, publish, properties, body, traits } in held {
             let targets = self.routes.still_there(&self.registry, &self.vhost, targets);
