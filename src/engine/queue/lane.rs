@@ -528,6 +528,12 @@ impl Lane {
         self.returns.get(&seq).copied().unwrap_or(0)
     }
 
+    /// Which of `count` messages from `first_seq` on came back more often than `limit`.
+    pub(super) fn returned_more_than(&self, limit: u32, first_seq: u64, count: u64) -> impl Iterator<Item = u64> {
+        let known = self.returns.range(first_seq..first_seq + count);
+        known.filter(move |(_, returns)| **returns > limit).map(|(seq, _)| *seq)
+    }
+
     /// Counts one return of an unacked message: how many there were with it. `None` if the message is not unacked.
     pub(super) fn count_return(&mut self, seq: u64) -> Option<u32> {
         let segment = &self.segments[self.find(seq)?];

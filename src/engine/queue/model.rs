@@ -519,9 +519,8 @@ impl Model {
             .messages
             .iter()
             .filter(|(seq, known)| known.persistent && (known.state != State::Gone || awaited(known, **seq)))
-            // The return that was one too many is not told.
-            .map(|(seq, known)| (*seq, known.returns.min(self.limit.unwrap_or(0))))
-            .filter(|(_, returns)| *returns > 0)
+            .map(|(seq, known)| (*seq, known.returns))
+            .filter(|(_, returns)| self.limit.is_some() && *returns > 0)
             .collect();
         assert_eq!(self.stored_returns, returns, "what the store was told of returns");
     }

@@ -94,6 +94,7 @@ impl Queue {
                 }
             }
         }
+        self.drop_too_often(lane, &answer, fx);
         drop(answer);
         self.let_go(lane, fx);
         self.expire(now, fx);

@@ -3,7 +3,7 @@
 //! A queue with a delivery limit and every quorum queue count the returns of a message. The count goes out with the next
 //! delivery, and to the store, so that it survives a crash.
 
-use super::{DeathReason, Delivered, ExpiryMode, Fate, Kept, Queue, QueueEffect, Run};
+use super::{Answer, DeathReason, Delivered, ExpiryMode, Fate, Kept, Queue, QueueEffect, Run};
 use crate::engine::message::Timestamp;
 use crate::engine::statistics::Count;
 
@@ -44,6 +44,10 @@ impl Queue {
         let Some(count) = slot.count_return(seq) else { return false };
         match limit {
             Some(limit) if count > limit && dead_letters && slot.waits_from(seq, seq, Fate::TooOften).is_some() => {
+                // The broker may end before the body is here: then it leaves when it is read after the start.
+                if slot.kept(seq) == Some(Kept::Durable) {
+                    fx.push(QueueEffect::Returned { lane, seq, count });
+                }
                 self.leave_when_read(lane, seq, Fate::TooOften, fx);
             }
             Some(limit) if count > limit => {
@@ -64,6 +68,19 @@ impl Queue {
             None => self.move_to_tail(lane, seq, count, fx),
         }
         true
+    }
+
+    /// Ready messages among those just read leave if they came back too often before the broker started.
+    pub(super) fn drop_too_often(&mut self, lane: u8, answer: &Answer, fx: &mut Vec<QueueEffect>) {
+        let (Some(limit), Some(slot)) = (self.settings.return_limit(), self.lane(lane)) else { return };
+        let too_often: Vec<_> = answer
+            .loaded
+            .iter()
+            .flat_map(|part| slot.returned_more_than(limit, part.first_seq, u64::from(part.count)))
+            .collect();
+        for seq in too_often {
+            self.drop_ready(lane, seq, DeathReason::DeliveryLimit, fx);
+        }
     }
 
     /// Gives an unacked message a new place behind all others, so that it cannot stand in their way for ever.
@@ -96,9 +113,11 @@ impl Queue {
 mod tests {
     use std::sync::Arc;
 
+    use leveret_protocol::ShortString;
+
     use super::*;
     use crate::engine::message::{Arena, ArenaBuilder, Body, MessageParts};
-    use crate::engine::queue::{Answer, Difference, Get, Loaded, QueueSettings, QueueType, RecoveredLane, SpillPlan};
+    use crate::engine::queue::{Difference, Get, Loaded, QueueSettings, QueueType, RecoveredLane, SpillPlan};
 
     /// One message for each body, in an arena.
     fn arena(bodies: &[&str], expiration_ms: Option<u64>, priority: Option<u8>) -> Arc<Arena> {
@@ -256,9 +275,9 @@ mod tests {
         assert_eq!(queue.ready(), 0);
     }
 
-    #[test]
-    fn counts_come_back_with_a_recovered_queue() {
-        let found = RecoveredLane {
+    /// A quorum queue found at start whose messages 7 and 8, "a" and "b", have been read; with what that caused.
+    fn found(settings: QueueSettings, returns: Vec<(u64, u32)>) -> (Queue, Vec<QueueEffect>) {
+        let lane = RecoveredLane {
             lane: 4,
             head_seq: 7,
             next_seq: 9,
@@ -266,19 +285,40 @@ mod tests {
             body_bytes: 2,
             redelivered_below: 0,
             expiring: false,
-            returns: vec![(8, 20)],
+            returns,
         };
-        let settings = QueueSettings { queue_type: QueueType::Quorum, ..QueueSettings::default() };
-        let mut queue = Queue::recovered(settings, &[found], Timestamp::from_millis(0));
+        let settings = QueueSettings { queue_type: QueueType::Quorum, ..settings };
+        let mut queue = Queue::recovered(settings, &[lane], Timestamp::from_millis(0));
         assert!(get(&mut queue, 0).is_none(), "they are on disk");
         let arena = arena(&["a", "b"], None, None);
         let loaded = vec![Loaded { first_seq: 7, arena, index: 0, count: 2, kept: Kept::Durable }];
         let answer = Answer { from_seq: 7, complete_below: u64::MAX, loaded, gone: Vec::new() };
-        assert_eq!(queue.loaded(Timestamp::from_millis(0), 4, answer, &mut Vec::new()), Difference::default());
+        let mut fx = Vec::new();
+        assert_eq!(queue.loaded(Timestamp::from_millis(0), 4, answer, &mut fx), Difference::default());
+        (queue, fx)
+    }
+
+    #[test]
+    fn counts_come_back_with_a_recovered_queue() {
+        let (mut queue, _) = found(QueueSettings::default(), vec![(8, 20)]);
         assert_eq!(get(&mut queue, 0).map(|(_, count, _)| count), Some(0));
         let (_, count, delivered) = get(&mut queue, 0).expect("the second one");
         assert_eq!(count, 20);
         queue.requeue(Timestamp::from_millis(0), delivered, &mut Vec::new());
+        assert_eq!((queue.ready(), queue.unacked()), (0, 1));
+    }
+
+    #[test]
+    fn what_came_back_too_often_before_a_start_is_not_delivered_any_more() {
+        let dead_letter_exchange = Some(ShortString::from_static("dlx"));
+        let settings = QueueSettings { dead_letter_exchange, ..QueueSettings::default() };
+        let (mut queue, fx) = found(settings, vec![(7, 21)]);
+        let died = |effect: &QueueEffect| match effect {
+            QueueEffect::DeadLetter { run, reason } => Some((run.first_seq, *reason)),
+            _ => None,
+        };
+        assert_eq!(fx.iter().find_map(died), Some((7, DeathReason::DeliveryLimit)));
+        assert_eq!(get(&mut queue, 0).map(|(body, count, _)| (body, count)), Some(("b".to_owned(), 0)));
         assert_eq!((queue.ready(), queue.unacked()), (0, 1));
     }
 }
