@@ -6,7 +6,8 @@
 //! bookkeeper in `invariants` says what must not happen.
 //!
 //! A seed that fails is printed. `LEVERET_SIM_SEED` runs one seed (`LEVERET_SIM_LOG=1` shows everything that happens),
-//! `LEVERET_SIM_ROUNDS` so many fresh ones, `LEVERET_SIM_STEPS` cuts the history after so many steps.
+//! `LEVERET_SIM_ROUNDS` so many fresh ones (from `LEVERET_SIM_FIRST` on, if it is set), `LEVERET_SIM_STEPS` cuts the history
+//! after so many steps.
 //!
 //! Not here: threads. A connection's turn is one step; only what it submits to the store may come late (`late`).
 
@@ -70,7 +71,7 @@ fn nothing_that_was_promised_is_broken_by_any_fault() {
         assert!(count > 10, "too little happens: {sum:?}");
     }
     let rounds = number("LEVERET_SIM_ROUNDS").unwrap_or(0);
-    let first = if rounds > 0 { crate::server::clock::seed() } else { 0 };
+    let first = number("LEVERET_SIM_FIRST").unwrap_or_else(|| if rounds > 0 { crate::server::clock::seed() } else { 0 });
     for round in 0..rounds {
         check(first.wrapping_add(round));
     }
