@@ -17,17 +17,23 @@ use crate::store::Ticket;
 /// Bodies of at least this many octets are written from where they are.
 pub(super) const SHARED_MIN_BYTES: usize = 4 * 1024;
 /// Pieces handed to the kernel in one call.
-const VECTORED_MAX: usize = 32;
+const VECTORED_MAX: usize = 64;
 /// Capacity that an idle connection's buffer may keep.
 const IDLE_CAPACITY: usize = 512;
+
+/// Octets of `tail` that are written from which on it is worth while to move the rest to its start.
+const COMPACT_MIN_BYTES: usize = 64 * 1024;
 
 /// What waits to be written.
 #[derive(Debug, Default)]
 pub(super) struct Output {
-    pieces: VecDeque<Bytes>,
-    pieces_len: usize,
+    /// Everything but the bodies in `shared`, in order.
     tail: Vec<u8>,
+    /// How much of `tail` is written.
     written: usize,
+    /// Bodies, with the place in `tail` that each stands before.
+    shared: VecDeque<(usize, Bytes)>,
+    shared_len: usize,
     /// The most that `tail` held since it was given back, and what it held at most before that.
     peak: usize,
     usual: usize,
@@ -88,20 +94,8 @@ impl Output {
 
     /// Appends shared octets without copying them. Not while a gate is closed.
     pub(super) fn push_shared(&mut self, octets: Bytes) {
-        self.seal_tail();
-        self.pieces_len += octets.len();
-        self.pieces.push_back(octets);
-    }
-
-    fn seal_tail(&mut self) {
-        if self.tail.is_empty() {
-            return;
-        }
-        let mut piece = Bytes::from(std::mem::take(&mut self.tail));
-        piece.advance(self.written);
-        self.written = 0;
-        self.pieces_len += piece.len();
-        self.pieces.push_back(piece);
+        self.shared_len += octets.len();
+        self.shared.push_back((self.tail.len(), octets));
     }
 
     /// What was written so far.
@@ -111,7 +105,7 @@ impl Output {
 
     /// Octets that can be written now.
     pub(super) fn len(&self) -> usize {
-        self.pieces_len + self.tail.len() - self.written
+        self.shared_len + self.tail.len() - self.written
     }
 
     /// Whether there is something for [`Output::poll_write`] to do.
@@ -132,19 +126,12 @@ impl Output {
     ) -> Poll<io::Result<()>> {
         self.peak = self.peak.max(self.tail.len());
         while self.len() > 0 {
-            let wrote = if self.pieces.is_empty() {
+            let wrote = if self.shared.is_empty() {
                 ready!(Pin::new(&mut *socket).poll_write(context, &self.tail[self.written..]))?
             } else {
-                let rest = [&self.tail[self.written..]];
-                let slices: Vec<IoSlice<'_>> = self
-                    .pieces
-                    .iter()
-                    .map(|piece| &piece[..])
-                    .chain(rest)
-                    .take(VECTORED_MAX)
-                    .map(IoSlice::new)
-                    .collect();
-                ready!(Pin::new(&mut *socket).poll_write_vectored(context, &slices))?
+                let mut slices = [IoSlice::new(&[]); VECTORED_MAX];
+                let count = self.slices(&mut slices);
+                ready!(Pin::new(&mut *socket).poll_write_vectored(context, &slices[..count]))?
             };
             if wrote == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
@@ -158,22 +145,53 @@ impl Output {
         Poll::Ready(Ok(()))
     }
 
-    fn advance(&mut self, mut count: usize) {
-        while let Some(piece) = self.pieces.front_mut() {
-            let step = count.min(piece.len());
-            piece.advance(step);
-            self.pieces_len -= step;
-            count -= step;
-            if !piece.is_empty() {
-                return;
+    /// What is to be written next, in order, as much as there are slices for; returns how many are in use.
+    fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>; VECTORED_MAX]) -> usize {
+        let (mut from, mut count) = (self.written, 0);
+        let mut add = |octets: &'a [u8]| {
+            if !octets.is_empty() && count < VECTORED_MAX {
+                slices[count] = IoSlice::new(octets);
+                count += 1;
             }
-            self.pieces.pop_front();
+        };
+        for (at, body) in self.shared.iter().take(VECTORED_MAX) {
+            add(&self.tail[from..*at]);
+            add(body);
+            from = *at;
+        }
+        add(&self.tail[from..]);
+        count
+    }
+
+    fn advance(&mut self, mut count: usize) {
+        while let Some((at, body)) = self.shared.front_mut() {
+            let before = count.min(*at - self.written);
+            self.written += before;
+            count -= before;
+            let step = count.min(body.len());
+            body.advance(step);
+            self.shared_len -= step;
+            count -= step;
+            if !body.is_empty() {
+                return self.compact();
+            }
+            self.shared.pop_front();
         }
         self.written += count;
-        if self.written == self.tail.len() {
+        self.compact();
+    }
+
+    /// Forgets what is written: a peer that never takes all there is must not have it pile up.
+    fn compact(&mut self) {
+        if self.written == self.tail.len() && self.shared.is_empty() {
             self.tail.clear();
-            self.written = 0;
+        } else if self.written >= COMPACT_MIN_BYTES && self.written >= self.tail.len() / 2 {
+            self.tail.drain(..self.written);
+            self.shared.iter_mut().for_each(|(at, _)| *at -= self.written);
+        } else {
+            return;
         }
+        self.written = 0;
     }
 
     /// Gives memory back while nothing is to be written.
@@ -212,6 +230,55 @@ mod tests {
         assert_eq!(output.len(), 6);
         assert_eq!(written(&mut output), b"abCDef");
         assert_eq!(output.len(), 0);
+    }
+
+    /// A socket that takes so many octets at a time, and then has to be waited for.
+    struct Slow {
+        takes: usize,
+        taken: Vec<u8>,
+        ready: bool,
+    }
+
+    impl AsyncWrite for Slow {
+        fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+            self.ready = !self.ready;
+            if !self.ready {
+                return Poll::Pending;
+            }
+            let count = octets.len().min(self.takes);
+            self.taken.extend_from_slice(&octets[..count]);
+            Poll::Ready(Ok(count))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[test]
+    fn a_peer_that_never_takes_all_does_not_have_the_rest_pile_up() {
+        let mut output = Output::default();
+        let mut socket = Slow { takes: 1000, taken: Vec::new(), ready: false };
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        let mut expected = Vec::new();
+        for round in 0..2000_usize {
+            while output.len() < 5000 {
+                let small = [u8::try_from(round % 251).expect("small"); 700];
+                output.buffer().extend_from_slice(&small);
+                expected.extend_from_slice(&small);
+                if round % 3 == 0 {
+                    output.push_shared(Bytes::from_static(&[255; 900]));
+                    expected.extend_from_slice(&[255; 900]);
+                }
+            }
+            assert!(output.poll_write(&mut socket, &mut context).is_pending());
+        }
+        assert!(socket.taken.len() > 1_000_000 && expected.starts_with(&socket.taken));
+        assert!(output.tail.capacity() < 4 * COMPACT_MIN_BYTES, "{}", output.tail.capacity());
     }
 
     #[test]

@@ -273,7 +273,7 @@ impl Session {
             immediate: publish.immediate,
             properties: header.properties,
             // A large body stays where it is, unless it would keep a much larger buffer alive.
-            body: if body.len() >= OUTSIDE_BODY_MIN_BYTES && body.len() >= data.len() / 8 {
+            body: if body.len() >= OUTSIDE_BODY_MIN_BYTES && body.len() >= data.len() / 16 {
                 Body::Shared(data.slice_ref(body))
             } else {
                 Body::Borrowed(body)
