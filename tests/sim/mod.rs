@@ -71,7 +71,8 @@ fn nothing_that_was_promised_is_broken_by_any_fault() {
         assert!(count > 10, "too little happens: {sum:?}");
     }
     let rounds = number("LEVERET_SIM_ROUNDS").unwrap_or(0);
-    let first = number("LEVERET_SIM_FIRST").unwrap_or_else(|| if rounds > 0 { crate::server::clock::seed() } else { 0 });
+    let first =
+        number("LEVERET_SIM_FIRST").unwrap_or_else(|| if rounds > 0 { crate::server::clock::seed() } else { 0 });
     for round in 0..rounds {
         check(first.wrapping_add(round));
     }
