@@ -2,7 +2,7 @@
 //!
 //! A consumer is *eligible* while it may take a message now: its prefetch limit is not used up, its channel's limit is not,
 //! and its connection still takes octets. Eligible consumers stand in one line for each priority; the highest priority
-//! that has anybody goes first, and within it everybody gets one message in turn. A consumer that may not take leaves the
+//! that has anybody goes first, and within it everybody gets a message in turn, or some in a row of very many. A consumer that may not take leaves the
 //! line and joins its end again when it may. Those that waited for the same thing join it in the order in which they left.
 //!
 //! A slot of a channel's limit that becomes free belongs to every queue of that channel's consumers, not to the one whose
@@ -224,10 +224,19 @@ pub(super) struct Consumers {
     exclusive: bool,
     /// How often a consumer left its line.
     left: u64,
+    /// What each turn of this round brings, and how many turns of it are to come.
+    share: u32,
+    turns: usize,
+    /// What the turn of the first in line still brings.
+    rest: u32,
 }
 
 /// Most messages handed to one consumer before the next look at its window.
 const RUN_MAX: u32 = 1024;
+/// Rounds in which what is ready is shared out evenly, if it is more than a few for each: messages that go together cost much
+/// less than the same ones apart, and the rounds that become smaller leave everybody with as many as one by one would.
+const ROUNDS: u64 = 4;
+const SHARE_MAX: u64 = 64;
 
 impl Consumers {
     /// No consumers yet; `single_active` for `x-single-active-consumer`, `makes_way` if priority decides who that is.
@@ -343,15 +352,15 @@ impl Consumers {
         self.all.get(&id).map(|consumer| &consumer.spec)
     }
 
-    /// Whose turn it is, and for how many messages.
-    pub(super) fn next(&mut self) -> Option<Turn> {
+    /// Whose turn it is, and for how many of the messages that are ready.
+    pub(super) fn next(&mut self, ready: u64) -> Option<Turn> {
         loop {
             let mut line = self.lines.first_entry()?;
             let Some(&id) = line.get().front() else {
                 line.remove();
                 continue;
             };
-            let alone = line.get().len() == 1;
+            let in_line = line.get().len();
             let consumer = self.all.get_mut(&id).expect("a consumer in line exists");
             let room = consumer.room();
             if room == 0 {
@@ -359,10 +368,23 @@ impl Consumers {
                 self.left += 1;
                 consumer.left = self.left;
                 line.get_mut().pop_front();
+                self.rest = 0;
                 continue;
             }
-            let wanted = if alone { room.min(RUN_MAX) } else { 1 };
-            return Some(Turn { consumer: id, max: wanted, no_ack: consumer.spec.no_ack });
+            let wanted = if in_line == 1 {
+                RUN_MAX
+            } else {
+                if self.rest == 0 {
+                    if self.turns == 0 {
+                        let share = (ready / (in_line as u64 * ROUNDS)).clamp(1, SHARE_MAX);
+                        (self.share, self.turns) = (u32::try_from(share).unwrap_or(1), in_line);
+                    }
+                    self.turns -= 1;
+                    self.rest = self.share;
+                }
+                self.rest
+            };
+            return Some(Turn { consumer: id, max: wanted.min(room), no_ack: consumer.spec.no_ack });
         }
     }
 
@@ -387,9 +409,10 @@ impl Consumers {
         }
     }
 
-    /// The consumer got its message: the next in its line has the next turn.
-    pub(super) fn rotate(&mut self, id: ConsumerId) {
-        let Some(consumer) = self.all.get(&id) else { return };
+    /// The consumer got so many messages: if its turn brings no more, the next in its line has the next one.
+    pub(super) fn rotate(&mut self, id: ConsumerId, count: u32) {
+        self.rest = self.rest.saturating_sub(count);
+        let Some(consumer) = self.all.get(&id).filter(|_| self.rest == 0) else { return };
         if let Some(line) = self.lines.get_mut(&Reverse(consumer.spec.priority))
             && line.len() > 1
             && line.front() == Some(&id)
@@ -466,9 +489,9 @@ mod tests {
     }
 
     fn deliver(consumers: &mut Consumers) -> Option<ConsumerId> {
-        let turn = consumers.next()?;
+        let turn = consumers.next(1)?;
         assert_eq!(consumers.claim(NOW, turn.consumer, 1), 1);
-        consumers.rotate(turn.consumer);
+        consumers.rotate(turn.consumer, 1);
         Some(turn.consumer)
     }
 
@@ -478,6 +501,25 @@ mod tests {
         let [a, b, c] = [(); 3].map(|()| consumers.add(spec(0, 0)));
         let order: Vec<_> = (0..7).filter_map(|_| deliver(&mut consumers)).collect();
         assert_eq!(order, [a, b, c, a, b, c, a]);
+    }
+
+    #[test]
+    fn of_many_messages_everybody_gets_some_in_a_row_and_as_many_in_all() {
+        let mut consumers = Consumers::new(false, false);
+        let both = [(); 2].map(|()| consumers.add(spec(0, 0)));
+        let (mut ready, mut runs) = (100_u32, Vec::new());
+        while ready > 0 {
+            let turn = consumers.next(ready.into()).expect("both take");
+            // What lies together ends now and then.
+            let there = 30 - (100 - ready) % 30;
+            let count = consumers.claim(NOW, turn.consumer, turn.max.min(ready).min(there));
+            consumers.rotate(turn.consumer, count);
+            ready -= count;
+            runs.push((turn.consumer, count));
+        }
+        let of = |id: ConsumerId| runs.iter().filter(|(other, _)| *other == id).map(|(_, count)| count).sum::<u32>();
+        assert_eq!(both.map(of), [50, 50]);
+        assert_eq!((runs[0], runs[1], runs[2], runs[3]), ((both[0], 12), (both[1], 12), (both[0], 6), (both[0], 3)));
     }
 
     #[test]

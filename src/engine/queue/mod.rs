@@ -552,7 +552,7 @@ impl Queue {
             if ready == 0 {
                 break;
             }
-            let Some(turn) = self.consumers.next() else {
+            let Some(turn) = self.consumers.next(ready) else {
                 blocked = true;
                 break;
             };
@@ -574,7 +574,7 @@ impl Queue {
                     if turn.no_ack {
                         self.settle_taken(run.lane, run.first_seq, run.first_seq + u64::from(run.count) - 1, fx);
                     }
-                    self.consumers.rotate(turn.consumer);
+                    self.consumers.rotate(turn.consumer, run.count);
                     fx.push(QueueEffect::Deliver { consumer: turn.consumer, run });
                 }
                 Take::OnDisk | Take::Empty => {
