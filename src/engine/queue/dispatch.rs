@@ -2,8 +2,9 @@
 //!
 //! A consumer is *eligible* while it may take a message now: its prefetch limit is not used up, its channel's limit is not,
 //! and its connection still takes octets. Eligible consumers stand in one line for each priority; the highest priority
-//! that has anybody goes first, and within it everybody gets a message in turn, or some in a row of very many. A consumer that may not take leaves the
-//! line and joins its end again when it may. Those that waited for the same thing join it in the order in which they left.
+//! that has anybody goes first, and within it everybody gets one message in turn, or, while very many are ready, some in a row.
+//! A consumer that may not take leaves the line and joins its end again when it may. Those that waited for the same thing
+//! join it in the order in which they left.
 //!
 //! A slot of a channel's limit that becomes free belongs to every queue of that channel's consumers, not to the one whose
 //! message was settled: that one waits until the connection lets all of them look, one after the other (`resume_all`).
