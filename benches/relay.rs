@@ -4,11 +4,7 @@
 //! broker does, through two sockets, on the broker's runtime, but without looking at anything. Its CPU time for a message is
 //! what sockets and scheduling cost; the broker's is printed as a multiple of it. Broker and relay take turns, three times;
 //! medians.
-#![expect(
-    clippy::cast_precision_loss,
-    clippy::disallowed_methods,
-    reason = "a benchmark needs a clock and prints rates"
-)]
+#![expect(clippy::cast_precision_loss, reason = "a benchmark prints rates")]
 
 #[path = "support/mod.rs"]
 mod support;

@@ -313,9 +313,9 @@ mod tests {
         let dead_letter_exchange = Some(ShortString::from_static("dlx"));
         let settings = QueueSettings { dead_letter_exchange, ..QueueSettings::default() };
         let (mut queue, fx) = found(settings, vec![(7, 21)]);
-        let died = |effect: &QueueEffect| match effect {
-            QueueEffect::DeadLetter { run, reason } => Some((run.first_seq, *reason)),
-            _ => None,
+        let died = |effect: &QueueEffect| {
+            let QueueEffect::DeadLetter { run, reason } = effect else { return None };
+            Some((run.first_seq, *reason))
         };
         assert_eq!(fx.iter().find_map(died), Some((7, DeathReason::DeliveryLimit)));
         assert_eq!(get(&mut queue, 0).map(|(body, count, _)| (body, count)), Some(("b".to_owned(), 0)));
