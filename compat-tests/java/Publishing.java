@@ -108,7 +108,7 @@ final class Publishing {
             BlockingQueue<String> events = new LinkedBlockingQueue<>();
             publisher.addBlockedListener(events::add, () -> events.add("unblocked"));
             Channel channel = publisher.createChannel();
-            if (!Support.ctl("set_disk_free_limit", "1000TB")) {
+            if (!Support.ctl("set_disk_free_limit", "1000000GB")) {
                 return;
             }
             try {
